@@ -1,0 +1,14 @@
+//! Physical operators: fit, and what comes of it; with memory limits, spilling, cancellation, progress and metrics.
+
+mod collect;
+mod fit;
+mod plan;
+mod rank;
+mod score;
+mod train;
+
+pub(crate) use fit::{CancelOnDrop, FitJob, megabytes};
+pub(crate) use plan::FitExec;
+pub(crate) use rank::{RankOutput, recommendation_fields};
+pub(crate) use score::{OutputColumn, ScoreOutput};
+pub(crate) use train::{TrainOutput, training_info_batch, training_info_schema};

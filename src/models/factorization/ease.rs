@@ -1,0 +1,235 @@
+//! EASE: a linear item-item model in closed form.
+//!
+//! With `X` users × items of ones and zeros, the weights `B` that minimise `‖X − XB‖² + λ‖B‖²` with a zero diagonal are
+//! `B = I − P·diag(1/diag P)` for `P = (XᵀX + λI)⁻¹` (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", 2019).
+
+use std::time::Instant;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::interactions::Interactions;
+use crate::error::{Error, Result};
+use crate::models::{FitContext, Pass};
+
+/// More items than this would need a matrix of over 3 GB.
+pub(super) const MOST_ITEMS: usize = 20_000;
+
+/// Rows of a block: the steps of the inverse.
+const BLOCK: usize = 128;
+
+/// The weights `B`, items × items, row-major, and the pass that made them.
+///
+/// # Errors
+/// Too little memory, cancellation, or `λ` too small for the inverse.
+pub(super) fn fit(l2: f64, users: &Interactions, context: &FitContext<'_>) -> Result<(Vec<f32>, Pass)> {
+    let m = users.item_count;
+    let started = Instant::now();
+    context
+        .memory
+        .take(m * m * 12 + m * BLOCK * 16, "the item-item matrix of method 'ease'")?;
+    let (items, _) = users.transposed();
+    let (mut matrix, pairs) = (vec![0f64; m * m], users.items.len());
+    context.pool.install(|| {
+        // The lower triangle of XᵀX + λI: how many users have both items.
+        matrix.par_chunks_mut(m).enumerate().for_each(|(item, row)| {
+            for user in items.of(item) {
+                for other in users.of(*user as usize) {
+                    if *other as usize > item {
+                        break;
+                    }
+                    row[*other as usize] += 1.0;
+                }
+            }
+            row[item] += l2;
+        });
+    });
+    context.check_cancelled()?;
+    invert(&mut matrix, m, context)?;
+    let inverse_diagonal: Vec<f64> = (0..m).map(|i| 1.0 / matrix[i * m + i]).collect();
+    let mut weights = vec![0f32; m * m];
+    context.pool.install(|| {
+        weights.par_chunks_mut(m).enumerate().for_each(|(i, row)| {
+            for (j, weight) in row.iter_mut().enumerate() {
+                if i != j {
+                    *weight = (-matrix[i.max(j) * m + i.min(j)] * inverse_diagonal[j]) as f32;
+                }
+            }
+        });
+    });
+    context.check_cancelled()?;
+    // At the solution the objective of item j is 1/P_jj − λ.
+    let loss = inverse_diagonal.iter().map(|d| d - l2).sum::<f64>() / pairs as f64;
+    let pass = Pass {
+        loss: Some(loss),
+        duration_ms: started.elapsed().as_secs_f64() * 1e3,
+        ..Pass::default()
+    };
+    context.observer.pass(&pass);
+    Ok((weights, pass))
+}
+
+/// Inverts a symmetric positive definite matrix in place: `m × m`, row-major, the lower triangle alone read and written.
+///
+/// The blocked sweep operator (Goodnight, "A Tutorial on the SWEEP Operator", 1979): it needs one matrix where a Cholesky
+/// factorization, its inverse and their product need two, at the same number of operations. Every block is computed by one
+/// thread, so the result does not depend on how many there are.
+fn invert(a: &mut [f64], m: usize, context: &FitContext<'_>) -> Result<()> {
+    let mut columns = vec![0f64; m * BLOCK];
+    let mut scaled = vec![0f64; m * BLOCK];
+    for k0 in (0..m).step_by(BLOCK) {
+        context.check_cancelled()?;
+        let width = BLOCK.min(m - k0);
+        // The block's columns, all rows of them, from the lower triangle.
+        let (columns, scaled) = (&mut columns[..m * width], &mut scaled[..m * width]);
+        for (i, row) in columns.chunks_exact_mut(width).enumerate() {
+            for (q, value) in row.iter_mut().enumerate() {
+                let k = k0 + q;
+                *value = a[i.max(k) * m + i.min(k)];
+            }
+        }
+        let mut pivot = columns[k0 * width..(k0 + width) * width].to_vec();
+        if !invert_block(&mut pivot, width) {
+            return Err(Error::data(
+                "method 'ease': the item-item matrix cannot be inverted with this l2; use a larger one",
+            ));
+        }
+        let (columns, pivot) = (&*columns, &*pivot);
+        context.pool.install(|| {
+            scaled
+                .par_chunks_mut(BLOCK * width)
+                .zip(columns.par_chunks(BLOCK * width))
+                .for_each(|(scaled, columns)| {
+                    let rows = columns.len() / width;
+                    matmul(
+                        MatMut::from_row_major_slice_mut(scaled, rows, width),
+                        Accum::Replace,
+                        MatRef::from_row_major_slice(columns, rows, width),
+                        MatRef::from_row_major_slice(pivot, width, width),
+                        1.0,
+                        Par::Seq,
+                    );
+                });
+            let scaled = &*scaled;
+            a.par_chunks_mut(BLOCK * m).enumerate().for_each(|(block, rows)| {
+                let i0 = block * BLOCK;
+                let height = rows.len() / m;
+                if i0 == k0 {
+                    for (q, row) in rows.chunks_exact_mut(m).enumerate() {
+                        for (j, value) in row[..k0].iter_mut().enumerate() {
+                            *value = scaled[j * width + q];
+                        }
+                        for (j, value) in row[k0..k0 + width].iter_mut().enumerate() {
+                            *value = -pivot[q * width + j];
+                        }
+                    }
+                    return;
+                }
+                let end = i0 + height;
+                let left = &scaled[i0 * width..end * width];
+                matmul(
+                    MatMut::from_row_major_slice_with_stride_mut(rows, height, end, m),
+                    Accum::Add,
+                    MatRef::from_row_major_slice(left, height, width),
+                    MatRef::from_row_major_slice(&columns[..end * width], end, width).transpose(),
+                    -1.0,
+                    Par::Seq,
+                );
+                if i0 > k0 {
+                    for (row, left) in rows.chunks_exact_mut(m).zip(left.chunks_exact(width)) {
+                        row[k0..k0 + width].copy_from_slice(left);
+                    }
+                }
+            });
+        });
+    }
+    // Sweeping every block leaves minus the inverse.
+    context.pool.install(|| a.par_iter_mut().for_each(|v| *v = -*v));
+    Ok(())
+}
+
+/// Inverts a small symmetric matrix, `n × n`, all of it; false if it is not positive definite.
+fn invert_block(a: &mut [f64], n: usize) -> bool {
+    let mut pivot_row = vec![0f64; n];
+    for k in 0..n {
+        pivot_row.copy_from_slice(&a[k * n..(k + 1) * n]);
+        let pivot = pivot_row[k];
+        if !(pivot > 0.0 && pivot.is_finite()) {
+            return false;
+        }
+        for (i, row) in a.chunks_exact_mut(n).enumerate() {
+            if i == k {
+                row.iter_mut().for_each(|v| *v /= pivot);
+                row[k] = -1.0 / pivot;
+            } else {
+                let share = row[k] / pivot;
+                row.iter_mut().zip(&pivot_row).for_each(|(v, p)| *v -= share * p);
+                row[k] = share;
+            }
+        }
+    }
+    a.iter_mut().for_each(|v| *v = -*v);
+    true
+}
+
+/// Adds up the weights of the items that a user has: `scores[j] = Σ_i B[i][j]`, in the items' order.
+pub(super) fn scores(weights: &[f32], items: &[u32], scores: &mut [f32]) {
+    let m = scores.len();
+    scores.fill(0.0);
+    for item in items {
+        let row = &weights[*item as usize * m..(*item as usize + 1) * m];
+        for (score, weight) in scores.iter_mut().zip(row) {
+            *score += *weight;
+        }
+    }
+}
+
+/// One of [`scores`], to the bit.
+pub(super) fn score(weights: &[f32], item_count: usize, items: &[u32], item: u32) -> f32 {
+    items
+        .iter()
+        .fold(0.0, |sum, i| sum + weights[*i as usize * item_count + item as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::models::{Silent, UnlimitedMemory};
+
+    #[test]
+    fn the_inverse_is_one() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let cancel = AtomicBool::new(false);
+        let context = FitContext {
+            pool: &pool,
+            seed: 0,
+            cancel: &cancel,
+            observer: &Silent,
+            memory: &UnlimitedMemory,
+        };
+        for m in [1usize, 2, 127, 128, 129, 300] {
+            let entry = |i: usize, j: usize| {
+                let far = (i as f64 - j as f64).abs();
+                (-far / 5.0).exp() + if i == j { 0.5 } else { 0.0 }
+            };
+            let mut a = vec![f64::NAN; m * m];
+            for i in 0..m {
+                for j in 0..=i {
+                    a[i * m + j] = entry(i, j);
+                }
+            }
+            invert(&mut a, m, &context).unwrap();
+            for i in 0..m {
+                for j in 0..m {
+                    let product: f64 = (0..m).map(|k| a[i.max(k) * m + i.min(k)] * entry(k, j)).sum();
+                    let expected = if i == j { 1.0 } else { 0.0 };
+                    assert!((product - expected).abs() < 1e-10, "{m}: {i}, {j}: {product}");
+                }
+            }
+        }
+        assert!(invert(&mut [0.0], 1, &context).is_err());
+    }
+}

@@ -1,0 +1,1521 @@
+//! K-means: segments of rows that are near each other.
+//!
+//! **Method.** Lloyd's passes from a greedy k-means++ start: each pass gives every row to its nearest centroid and moves the
+//! centroids to the means of their rows. Numbers are standardised (sample deviation) and categories one-hot, as in BigQuery ML.
+//! With `distance => 'cosine'` it is spherical k-means: rows count by their direction, centroids have length 1 and the distance
+//! is √(1 − cos).
+//!
+//! **Trade-offs.** Fast and simple, at the price of a k that must be chosen, of segments that are round, and of a local optimum:
+//! `starts` takes the best of several.
+//!
+//! **Same rows and seed, same model:** rows are put into the order of their content before anything is drawn or summed, so
+//! neither their order nor partitions nor threads show.
+//!
+//! References: Lloyd (1982), *Least squares quantization in PCM*; Arthur & Vassilvitskii (2007), *k-means++: the advantages of
+//! careful seeding*; Dhillon & Modha (2001), *Concept decompositions for large sparse text data using clustering*.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, Schema};
+use hashbrown::HashSet;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, nearest};
+use crate::features::encode::{mix, table_column};
+use crate::features::{Block, Encoder, EncoderOptions, Scaling};
+use crate::kernels::assign::{
+    Centroids, Metric, Sums, UNASSIGNED, assign_f32, closest_f32, inertia_f32, nearest_f32, own_distances_f32,
+    partial_count, potentials_f32, squared_norm, sums_f32,
+};
+use crate::models::{
+    Artefact, FEATURES, FeatureColumn, FeatureKind, FitContext, Fitted, ID, MemoryRows, Model, ModelType, Parts, Pass,
+    Roles, Rows, SEED, TrainingInfo, feature_roles, field,
+};
+use crate::options::{OptionKind, OptionSpec, Options, Value};
+
+const VERB: &str = "KMEANS_SEGMENT";
+
+/// Categories that a text column keeps; the others count as one.
+const MAX_CATEGORIES: usize = 1000;
+
+/// How many centroids `NEAREST_CENTROIDS_DISTANCE` lists.
+const MAX_NEAREST: usize = 5;
+
+static OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        name: "k",
+        aliases: &["num_clusters"],
+        kind: OptionKind::Int { min: 1, max: 65_535 },
+        default: "",
+        help: "How many segments; there are fewer where there are fewer distinct rows.",
+    },
+    ID,
+    FEATURES,
+    OptionSpec {
+        name: "standardize",
+        aliases: &["standardize_features"],
+        kind: OptionKind::Bool,
+        default: "true",
+        help: "Whether numbers are divided by their sample deviation, so that each counts alike.",
+    },
+    OptionSpec {
+        name: "init",
+        aliases: &["kmeans_init_method"],
+        kind: OptionKind::Any("'kmeans++', 'random' or a list of k lists of numbers"),
+        default: "'kmeans++'",
+        help: "Where centroids begin: greedy k-means++, random rows, or centroids in the units and order of the features, which must then all be numbers.",
+    },
+    OptionSpec {
+        name: "starts",
+        aliases: &[],
+        kind: OptionKind::Int { min: 1, max: 10_000 },
+        default: "1",
+        help: "How many times to start anew; the start with the least inertia is kept.",
+    },
+    OptionSpec {
+        name: "max_iterations",
+        aliases: &[],
+        kind: OptionKind::Int { min: 1, max: 1_000_000 },
+        default: "100",
+        help: "At most so many passes a start.",
+    },
+    OptionSpec {
+        name: "tolerance",
+        aliases: &[],
+        kind: OptionKind::Float {
+            min: 0.0,
+            max: f64::MAX,
+        },
+        default: "0.0001",
+        help: "Stops once the centroids' squared shift is at most this times the mean variance of the encoded columns; 0: once no row changes.",
+    },
+    OptionSpec {
+        name: "distance",
+        aliases: &["distance_type"],
+        kind: OptionKind::Choice(&["euclidean", "cosine"]),
+        default: "'euclidean'",
+        help: "What near means: euclidean, or cosine, √(1 − cos).",
+    },
+    SEED,
+];
+
+/// The model type `kmeans`, verb `KMEANS_SEGMENT`.
+#[derive(Debug, Clone, Copy)]
+pub struct KMeans;
+
+impl ModelType for KMeans {
+    fn name(&self) -> &'static str {
+        "kmeans"
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        &["k-means", "k_means"]
+    }
+
+    fn verb(&self) -> &'static str {
+        VERB
+    }
+
+    fn summary(&self) -> &'static str {
+        "Finds k segments of rows that are near each other: Lloyd's k-means from a greedy k-means++ start (Arthur & Vassilvitskii 2007). \
+         Segment 1 is the largest. The training loss is the mean squared distance of the rows to their centroids, in encoded units."
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        OPTIONS
+    }
+
+    fn verb_fields(&self) -> Vec<FieldRef> {
+        vec![
+            field("segment", DataType::Int64),
+            field("segment_distance", DataType::Float64),
+        ]
+    }
+
+    fn roles(&self, schema: &Schema, options: &Options) -> Result<Roles> {
+        let features = feature_roles(VERB, schema, options, &[])?;
+        Settings::read(options, schema, &features)?;
+        Ok(Roles {
+            features,
+            ..Roles::default()
+        })
+    }
+
+    fn fit(&self, rows: &dyn Rows, roles: &Roles, options: &Options, context: &FitContext<'_>) -> Result<Fitted> {
+        let (model, info) = fit(rows, &roles.features, options, context)?;
+        Ok(Fitted {
+            model: Arc::new(model),
+            info,
+            row_scores: None,
+        })
+    }
+
+    fn load(&self, artefact: &Artefact) -> Result<Arc<dyn Model>> {
+        Ok(Arc::new(KMeansModel::from_artefact(artefact)?))
+    }
+}
+
+/// Segments rows given as arrays, all of them features: one array and one name a feature, of the same length.
+///
+/// # Errors
+/// As [`ModelType::roles`] and [`ModelType::fit`].
+pub fn fit_arrays(
+    columns: &[ArrayRef],
+    names: &[String],
+    options: &Options,
+    context: &FitContext<'_>,
+) -> Result<Fitted> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .zip(names)
+        .map(|(c, n)| Field::new(n, c.data_type().clone(), true))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+    let roles = KMeans.roles(&schema, options)?;
+    KMeans.fit(&MemoryRows::new(schema, vec![batch]), &roles, options, context)
+}
+
+/// Where centroids begin.
+#[derive(Debug, Clone, PartialEq)]
+enum Init {
+    PlusPlus,
+    Random,
+    /// In the units of the features.
+    Given(Vec<Vec<f64>>),
+}
+
+/// The options, checked.
+#[derive(Debug, Clone, PartialEq)]
+struct Settings {
+    k: usize,
+    standardize: bool,
+    init: Init,
+    starts: usize,
+    max_iterations: usize,
+    tolerance: f64,
+    metric: Metric,
+}
+
+impl Settings {
+    fn read(options: &Options, schema: &Schema, features: &[usize]) -> Result<Self> {
+        let k = options.int("k", 0);
+        if !(1..=65_535).contains(&k) {
+            return Err(Error::request(format!(
+                "{VERB} needs the option 'k', a whole number from 1 to 65,535; write k => …"
+            )));
+        }
+        let init = match options.get("init") {
+            None => Init::PlusPlus,
+            Some(Value::Text(word)) if word.eq_ignore_ascii_case("kmeans++") => Init::PlusPlus,
+            Some(Value::Text(word)) if word.eq_ignore_ascii_case("random") => Init::Random,
+            Some(Value::List(rows)) => Init::Given(given_centroids(rows, k as usize, schema, features)?),
+            Some(other) => {
+                let hint = match other {
+                    Value::Text(word) => {
+                        nearest(word, ["kmeans++", "random"]).map(|w| format!("; did you mean '{w}'?"))
+                    }
+                    _ => None,
+                };
+                return Err(Error::request(format!(
+                    "{VERB}: option 'init' takes 'kmeans++', 'random' or a list of k lists of numbers, not {other}{}",
+                    hint.unwrap_or_default()
+                )));
+            }
+        };
+        // Given centroids lead to the same end however often one starts from them.
+        let starts = if matches!(init, Init::Given(_)) {
+            1
+        } else {
+            options.int("starts", 1).max(1) as usize
+        };
+        Ok(Self {
+            k: k as usize,
+            standardize: options.bool("standardize", true),
+            init,
+            starts,
+            max_iterations: options.int("max_iterations", 100).max(1) as usize,
+            tolerance: options.float("tolerance", 1e-4),
+            metric: match options.text("distance") {
+                Some("cosine") => Metric::Cosine,
+                _ => Metric::Euclidean,
+            },
+        })
+    }
+}
+
+fn given_centroids(rows: &[Value], k: usize, schema: &Schema, features: &[usize]) -> Result<Vec<Vec<f64>>> {
+    if let Some(other) = features
+        .iter()
+        .map(|i| schema.field(*i))
+        .find(|f| FeatureKind::of(f.data_type()) != Some(FeatureKind::Number))
+    {
+        return Err(Error::request(format!(
+            "{VERB}: option 'init' lists centroids, which takes numbers as features, but column '{}' is of type {}; \
+             leave it out of features or start from 'kmeans++'",
+            other.name(),
+            other.data_type()
+        )));
+    }
+    if rows.len() != k {
+        return Err(Error::request(format!(
+            "{VERB}: option 'init' lists {} centroids but k is {k}; give one list of numbers for each segment",
+            rows.len()
+        )));
+    }
+    let names: Vec<&str> = features.iter().map(|i| schema.field(*i).name().as_str()).collect();
+    let read = |(index, row): (usize, &Value)| {
+        let wrong = |what: String| {
+            Error::request(format!(
+                "{VERB}: centroid {} of option 'init' {what}; give one number for each of the features {}",
+                index + 1,
+                names.join(", ")
+            ))
+        };
+        let Value::List(values) = row else {
+            return Err(wrong(format!("is {}, not a list", row.kind_name())));
+        };
+        if values.len() != names.len() {
+            return Err(wrong(format!("has {} numbers, not {}", values.len(), names.len())));
+        }
+        let number = |v: &Value| {
+            v.as_f64()
+                .filter(|x| x.is_finite())
+                .ok_or_else(|| wrong(format!("contains {v}, which is no number")))
+        };
+        values.iter().map(number).collect()
+    };
+    rows.iter().enumerate().map(read).collect()
+}
+
+fn fit(
+    rows: &dyn Rows,
+    features: &[usize],
+    options: &Options,
+    context: &FitContext<'_>,
+) -> Result<(KMeansModel, TrainingInfo)> {
+    let settings = Settings::read(options, &rows.schema(), features)?;
+    let row_count = rows.row_count();
+    if row_count == 0 {
+        return Err(Error::data(format!(
+            "{VERB}: the query gives no rows; there is nothing to learn from"
+        )));
+    }
+    context
+        .observer
+        .started("k-means", row_count, settings.starts * settings.max_iterations);
+    let mut info = TrainingInfo {
+        row_count: row_count as u64,
+        ..TrainingInfo::default()
+    };
+    let mut notice = |notice: String| {
+        context.observer.notice(&notice);
+        info.notices.push(notice);
+    };
+
+    let encoding = EncoderOptions {
+        scaling: if settings.standardize {
+            Scaling::SampleDeviation
+        } else {
+            Scaling::None
+        },
+        // Distances do not change, but rounding does: far from 0 the squares would drown them.
+        center: settings.metric == Metric::Euclidean,
+        max_categories: MAX_CATEGORIES,
+    };
+    let (encoder, notices) = Encoder::learn(rows, features, &encoding, context)?;
+    notices.into_iter().for_each(&mut notice);
+    let block = encoder.encode_rows::<f32>(rows, features, context)?;
+    let (block, distinct_count) = order_by_content(block, context)?;
+    let data = Data {
+        block,
+        distinct_count,
+        settings: &settings,
+        context,
+    };
+    data.take_memory()?;
+
+    let given = match &settings.init {
+        Init::Given(rows) => Some(data.encode_given(&encoder, rows)),
+        _ => None,
+    };
+    let tolerance = settings.tolerance * data.mean_variance();
+    let mut best: Option<Run> = None;
+    let mut passes = vec![];
+    let mut best_pass = 0;
+    for start in 0..settings.starts {
+        let begin = match &given {
+            Some(values) => values.clone(),
+            None => data.seeds(start)?,
+        };
+        let run = data.lloyd(start, begin, tolerance, &mut passes)?;
+        if best.as_ref().is_none_or(|b| run.inertia < b.inertia) {
+            best = Some(run);
+            best_pass = passes.len().saturating_sub(1);
+        }
+    }
+    let Some(run) = best else {
+        return Err(Error::data(format!(
+            "{VERB}: no start was made; starts must be at least 1"
+        )));
+    };
+
+    let model = KMeansModel::new(encoder, run, row_count);
+    if let Some(pass) = passes.get_mut(best_pass) {
+        pass.clusters = model.clusters();
+    }
+    info.passes = passes;
+    let found = model.ids.len();
+    if found < settings.k {
+        let why = if data.distinct_count <= found {
+            format!(
+                "the rows have only {} distinct combinations of features",
+                data.distinct_count
+            )
+        } else {
+            "the rows have no more points that are apart".to_string()
+        };
+        let notice = format!("{why}, so there are {found} segments instead of {}", settings.k);
+        context.observer.notice(&notice);
+        info.notices.push(notice);
+    }
+    Ok((model, info))
+}
+
+/// A hash of an encoded row's content.
+fn content_hash(numbers: &[f32], codes: &[u32]) -> u64 {
+    let mut hash = 0x51_7C_C1_B7_27_22_0A_95;
+    for x in numbers {
+        // Adding 0 makes −0 and 0 one.
+        hash = mix(hash, u64::from((x + 0.0).to_bits()));
+    }
+    for code in codes {
+        hash = mix(hash, u64::from(*code));
+    }
+    hash
+}
+
+/// The same rows ordered by a hash of their content, and how many distinct ones there are. Afterwards a position is as good as
+/// random, equal rows are neighbours, and nothing depends on how the rows came.
+fn order_by_content(block: Block<f32>, context: &FitContext<'_>) -> Result<(Block<f32>, usize)> {
+    const ROWS: usize = 4096;
+    let (count, width, code_count) = (block.row_count, block.number_count, block.code_count);
+    let bytes = size_of_val(&block.numbers[..]) + size_of_val(&block.codes[..]);
+    context
+        .memory
+        .take(bytes + count * size_of::<(u64, usize)>(), "ordering the rows")?;
+    context.check_cancelled()?;
+    let (mut numbers, mut codes) = (vec![0f32; block.numbers.len()], vec![0u32; block.codes.len()]);
+    let distinct_count = context.pool.install(|| {
+        let key = |row: usize| (content_hash(block.row_numbers(row), block.row_codes(row)), row);
+        let mut keys: Vec<(u64, usize)> = (0..count).into_par_iter().with_min_len(ROWS).map(key).collect();
+        keys.par_sort_unstable();
+        if width > 0 {
+            numbers
+                .par_chunks_mut(ROWS * width)
+                .zip(keys.par_chunks(ROWS))
+                .for_each(|(into, keys)| {
+                    for (into, (_, row)) in into.chunks_exact_mut(width).zip(keys) {
+                        into.copy_from_slice(block.row_numbers(*row));
+                    }
+                });
+        }
+        if code_count > 0 {
+            codes
+                .par_chunks_mut(ROWS * code_count)
+                .zip(keys.par_chunks(ROWS))
+                .for_each(|(into, keys)| {
+                    for (into, (_, row)) in into.chunks_exact_mut(code_count).zip(keys) {
+                        into.copy_from_slice(block.row_codes(*row));
+                    }
+                });
+        }
+        usize::from(!keys.is_empty()) + keys.windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
+    });
+    Ok((
+        Block {
+            numbers,
+            codes,
+            ..block
+        },
+        distinct_count,
+    ))
+}
+
+/// What one start ended with: centroids in the order by which ties are decided.
+struct Run {
+    centroids: Centroids,
+    /// Rows of each cluster.
+    rows: Vec<i64>,
+    /// Sum of squared distances of each cluster.
+    squares: Vec<f64>,
+    inertia: f64,
+}
+
+/// The rows, ordered by content, and what is to be done with them.
+struct Data<'a> {
+    block: Block<f32>,
+    distinct_count: usize,
+    settings: &'a Settings,
+    context: &'a FitContext<'a>,
+}
+
+impl Data<'_> {
+    fn take_memory(&self) -> Result<()> {
+        let (rows, k, width) = (self.block.row_count, self.settings.k, self.block.width());
+        let labels = rows * (size_of::<u32>() + size_of::<f32>());
+        let sums = (partial_count(rows, k, width) + 6 * k * width) * size_of::<f64>();
+        self.context.memory.take(labels + sums, "k-means")
+    }
+
+    /// How many clusters there can be at most.
+    fn cluster_count(&self) -> usize {
+        self.settings.k.min(self.distinct_count)
+    }
+
+    fn metric(&self) -> Metric {
+        self.settings.metric
+    }
+
+    fn hash(&self, row: usize) -> u64 {
+        content_hash(self.block.row_numbers(row), self.block.row_codes(row))
+    }
+
+    fn centroids(&self, values: Vec<f64>) -> Centroids {
+        let count = values.len() / self.block.width().max(1);
+        Centroids::new(
+            self.metric(),
+            count,
+            self.block.number_count,
+            &self.block.levels,
+            values,
+        )
+    }
+
+    /// The mean variance of the encoded columns, by which the tolerance is measured.
+    fn mean_variance(&self) -> f64 {
+        let sums = sums_f32(&self.block, self.metric(), 1, None, self.context.pool);
+        let n = self.block.row_count as f64;
+        let mean_square: f64 = sums.row(0).iter().map(|s| (s / n) * (s / n)).sum();
+        (sums.squares[0] / n - mean_square).max(0.0) / self.block.width().max(1) as f64
+    }
+
+    /// Centroids in the units of the features as coordinates of encoded rows.
+    fn encode_given(&self, encoder: &Encoder, rows: &[Vec<f64>]) -> Vec<f64> {
+        let mut values = Vec::with_capacity(rows.len() * self.block.width());
+        for row in rows {
+            let begin = values.len();
+            values.extend(encoder.numbers().iter().map(|n| (row[n.source] - n.shift) / n.scale));
+            values.resize(begin + self.block.width(), 0.0);
+            if self.metric() == Metric::Cosine {
+                normalise(&mut values[begin..]);
+            }
+        }
+        values
+    }
+
+    /// Row `row` as coordinates, at length 1 under the cosine distance.
+    fn point(&self, row: usize, into: &mut Vec<f64>) {
+        let begin = into.len();
+        into.extend(self.block.row_numbers(row).iter().map(|x| f64::from(*x)));
+        into.resize(begin + self.block.width(), 0.0);
+        let offsets = self.block.code_offsets();
+        for ((code, level), offset) in self.block.row_codes(row).iter().zip(&self.block.levels).zip(offsets) {
+            if code < level {
+                into[begin + offset + *code as usize] = 1.0;
+            }
+        }
+        if self.metric() == Metric::Cosine {
+            normalise(&mut into[begin..]);
+        }
+    }
+
+    /// Whether row `row` is another than the one before it: equal rows are neighbours.
+    fn is_first_of_its_kind(&self, row: usize) -> bool {
+        row == 0
+            || self.block.row_numbers(row) != self.block.row_numbers(row - 1)
+            || self.block.row_codes(row) != self.block.row_codes(row - 1)
+    }
+
+    /// Where the centroids of start `start` begin.
+    fn seeds(&self, start: usize) -> Result<Vec<f64>> {
+        let mut stream = Pcg64::seed_from_u64(self.context.seed);
+        let mut random = Pcg64::new(stream.random(), start as u128);
+        let rows = match self.settings.init {
+            Init::Random => self.random_rows(&mut random),
+            _ => self.plus_plus_rows(&mut random)?,
+        };
+        let mut values = Vec::with_capacity(rows.len() * self.block.width());
+        for row in rows {
+            self.point(row, &mut values);
+        }
+        Ok(values)
+    }
+
+    /// Distinct rows, each row as likely as any other.
+    fn random_rows(&self, random: &mut Pcg64) -> Vec<usize> {
+        let (k, count) = (self.cluster_count(), self.block.row_count);
+        let mut seen = HashSet::new();
+        let mut rows = vec![];
+        for _ in 0..20 * k {
+            let row = random.random_range(0..count);
+            if rows.len() < k && seen.insert(self.hash(row)) {
+                rows.push(row);
+            }
+        }
+        // Some rows may be too rare to be drawn by chance: take them in turn.
+        let begin = random.random_range(0..count);
+        for i in 0..count {
+            if rows.len() >= k {
+                break;
+            }
+            let row = (begin + i) % count;
+            if self.is_first_of_its_kind(row) && seen.insert(self.hash(row)) {
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// Greedy k-means++: each seed is the best of several candidates, drawn in proportion to the squared distance to the seeds
+    /// so far. Many clusters are seeded from a systematic sample of the rows, which are in the order of a hash.
+    fn plus_plus_rows(&self, random: &mut Pcg64) -> Result<Vec<usize>> {
+        let k = self.cluster_count();
+        let (sample, candidates) = match k {
+            0..=100 => (1 << 22, 2 + (k as f64).ln() as usize),
+            101..=1000 => ((50 * k).max(1 << 16), 2 + (k as f64).ln() as usize),
+            _ => (16 * k, 1),
+        };
+        let count = self.block.row_count;
+        let mut rows = vec![];
+        if count > sample {
+            let offset: f64 = random.random();
+            let drawn: Vec<usize> = (0..sample)
+                .map(|i| (((i as f64 + offset) / sample as f64 * count as f64) as usize).min(count - 1))
+                .collect();
+            let block = self.rows_of(&drawn)?;
+            self.grow(&block, &mut rows, k, candidates, random)?;
+            rows.iter_mut().for_each(|row| *row = drawn[*row]);
+        }
+        if rows.len() < k {
+            self.grow(&self.block, &mut rows, k, candidates, random)?;
+        }
+        Ok(rows)
+    }
+
+    /// A copy of some rows.
+    fn rows_of(&self, rows: &[usize]) -> Result<Block<f32>> {
+        let all = &self.block;
+        self.context.memory.take(
+            rows.len() * 4 * (all.number_count + all.code_count + 1),
+            "the sample for the first centroids",
+        )?;
+        Ok(Block {
+            row_count: rows.len(),
+            numbers: rows.iter().flat_map(|row| all.row_numbers(*row)).copied().collect(),
+            codes: rows.iter().flat_map(|row| all.row_codes(*row)).copied().collect(),
+            number_count: all.number_count,
+            code_count: all.code_count,
+            levels: all.levels.clone(),
+        })
+    }
+
+    /// Adds rows of `block` to `seeds` until there are `k`, or until all rows coincide with one.
+    fn grow(
+        &self,
+        block: &Block<f32>,
+        seeds: &mut Vec<usize>,
+        k: usize,
+        candidates: usize,
+        random: &mut Pcg64,
+    ) -> Result<()> {
+        let (metric, pool) = (self.metric(), self.context.pool);
+        if seeds.is_empty() {
+            seeds.push(self.first_seed(block, random));
+        }
+        let mut closest = vec![f32::MAX; block.row_count];
+        let mut potential = None;
+        for seed in seeds.iter() {
+            self.context.check_cancelled()?;
+            potential = Some(closest_f32(block, metric, *seed, &mut closest, pool));
+        }
+        while let Some(sums) = potential.take() {
+            if seeds.len() >= k || sums.total() <= 0.0 {
+                break;
+            }
+            self.context.check_cancelled()?;
+            let draws: Vec<f64> = (0..candidates).map(|_| random.random()).collect();
+            let drawn: Vec<usize> = draws
+                .into_iter()
+                .filter_map(|share| sums.row_at(&closest, share))
+                .collect();
+            let best = if drawn.len() > 1 {
+                let sums = potentials_f32(block, metric, &drawn, &closest, pool);
+                sums.iter()
+                    .zip(&drawn)
+                    .min_by(|a, b| a.0.total_cmp(b.0))
+                    .map(|(_, row)| *row)
+            } else {
+                drawn.first().copied()
+            };
+            let Some(row) = best else { break };
+            seeds.push(row);
+            potential = Some(closest_f32(block, metric, row, &mut closest, pool));
+        }
+        Ok(())
+    }
+
+    fn first_seed(&self, block: &Block<f32>, random: &mut Pcg64) -> usize {
+        let count = block.row_count;
+        let mut row = random.random_range(0..count);
+        if self.metric() == Metric::Euclidean {
+            return row;
+        }
+        // Only a row with a direction will do.
+        for _ in 0..64 {
+            if squared_norm(block, row) > 0.0 {
+                return row;
+            }
+            row = random.random_range(0..count);
+        }
+        (0..count)
+            .map(|i| (row + i) % count)
+            .find(|row| squared_norm(block, *row) > 0.0)
+            .unwrap_or(row)
+    }
+
+    /// Passes from centroids that begin at `values` until nothing changes, the shift is within `tolerance`, or there were enough.
+    fn lloyd(&self, start: usize, values: Vec<f64>, tolerance: f64, passes: &mut Vec<Pass>) -> Result<Run> {
+        let (block, pool) = (&self.block, self.context.pool);
+        let mut centroids = self.centroids(values);
+        let count = centroids.count();
+        let mut labels = vec![UNASSIGNED; block.row_count];
+        let mut sums = Sums::new(self.metric(), count, block.width());
+        let first_pass = passes.len();
+        for iteration in 0..self.settings.max_iterations {
+            self.context.check_cancelled()?;
+            let begun = Instant::now();
+            let mut changed = assign_f32(block, &centroids, &mut labels, &mut sums, pool);
+            if sums.rows.contains(&0) {
+                changed += self.reseed_empty(&centroids, &mut labels, &mut sums);
+            }
+            let next = self.means(&sums, centroids.values());
+            let shift: f64 = next
+                .iter()
+                .zip(centroids.values())
+                .map(|(a, b)| (a - b) * (a - b))
+                .sum();
+            let pass = Pass {
+                training_run: start as i64,
+                iteration: iteration as i64,
+                loss: Some(self.loss(&sums, &next)),
+                duration_ms: begun.elapsed().as_secs_f64() * 1e3,
+                clusters: vec![],
+            };
+            self.context.observer.pass(&pass);
+            passes.push(pass);
+            if changed == 0 {
+                break;
+            }
+            centroids = self.centroids(next);
+            if shift <= tolerance {
+                break;
+            }
+        }
+
+        // The sums that followed the rows carry the rounding of every move; these do not. Labels are those of the final
+        // centroids, so that scoring the same rows again gives the same segments.
+        let mut rounds = 0;
+        loop {
+            self.context.check_cancelled()?;
+            sums = sums_f32(block, self.metric(), count, Some(&labels), pool);
+            centroids = self.centroids(self.means(&sums, centroids.values()));
+            assign_f32(block, &centroids, &mut labels, &mut sums, pool);
+            rounds += 1;
+            if rounds > 8 || !sums.rows.contains(&0) || self.reseed_empty(&centroids, &mut labels, &mut sums) == 0 {
+                break;
+            }
+        }
+        let squares = inertia_f32(block, &centroids, &labels, pool);
+        let inertia = squares.iter().sum::<f64>();
+        if let Some(last) = passes[first_pass..].last_mut() {
+            last.loss = Some(inertia / block.row_count as f64);
+        }
+        let kept: Vec<usize> = (0..count).filter(|j| sums.rows[*j] > 0).collect();
+        let values = kept.iter().flat_map(|j| centroids.row(*j)).copied().collect();
+        Ok(Run {
+            centroids: self.centroids(values),
+            rows: kept.iter().map(|j| sums.rows[*j]).collect(),
+            squares: kept.iter().map(|j| squares[*j]).collect(),
+            inertia,
+        })
+    }
+
+    /// The means of the clusters; a cluster without rows, or without a direction, keeps its centroid.
+    fn means(&self, sums: &Sums, previous: &[f64]) -> Vec<f64> {
+        let width = self.block.width();
+        let mut values = previous.to_vec();
+        for (j, value) in values.chunks_exact_mut(width).enumerate() {
+            let rows = sums.rows[j] as f64;
+            match self.metric() {
+                Metric::Euclidean if sums.rows[j] > 0 => {
+                    value.iter_mut().zip(sums.row(j)).for_each(|(v, s)| *v = s / rows);
+                }
+                // Rows that cancel out leave nothing but rounding.
+                Metric::Cosine if length(sums.row(j)) > 1e-9 * rows => {
+                    value.copy_from_slice(sums.row(j));
+                    normalise(value);
+                }
+                _ => {}
+            }
+        }
+        values
+    }
+
+    /// The mean squared distance of the rows to the means of their clusters, from the sums alone.
+    fn loss(&self, sums: &Sums, means: &[f64]) -> f64 {
+        let n = self.block.row_count as f64;
+        let width = self.block.width();
+        let of_cluster = |(j, mean): (usize, &[f64])| match self.metric() {
+            Metric::Euclidean => sums.squares[j] - sums.rows[j] as f64 * mean.iter().map(|c| c * c).sum::<f64>(),
+            Metric::Cosine => sums.rows[j] as f64 - mean.iter().zip(sums.row(j)).map(|(c, s)| c * s).sum::<f64>(),
+        };
+        (means.chunks_exact(width).enumerate().map(of_cluster).sum::<f64>() / n).max(0.0)
+    }
+
+    /// Gives each empty cluster the row that is farthest from its centroid; says how many rows moved. Of equal rows only one
+    /// is taken, none that coincides with its centroid, and none that is the last of its cluster.
+    fn reseed_empty(&self, centroids: &Centroids, labels: &mut [u32], sums: &mut Sums) -> usize {
+        let empty: Vec<usize> = (0..centroids.count()).filter(|j| sums.rows[*j] == 0).collect();
+        let distances = own_distances_f32(&self.block, centroids, labels, self.context.pool);
+        let apart = |row: usize, distance: f64| match self.metric() {
+            // Distinct rows of f32 differ by far more than a mean of equal rows is off.
+            Metric::Euclidean => distance > 1e-20 * squared_norm(&self.block, row),
+            Metric::Cosine => distance > 1e-11 && squared_norm(&self.block, row) > 0.0,
+        };
+        let mut far: Vec<(f64, usize)> = distances
+            .into_iter()
+            .enumerate()
+            .filter(|(row, d)| *d > 0.0 && self.is_first_of_its_kind(*row) && apart(*row, *d))
+            .map(|(row, d)| (d, row))
+            .collect();
+        let farther = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        far.sort_unstable_by(farther);
+        let mut empty = empty.into_iter();
+        let mut moved = 0;
+        for (_, row) in far {
+            let from = labels[row] as usize;
+            if sums.rows[from] <= 1 {
+                continue;
+            }
+            let Some(to) = empty.next() else { break };
+            sums.move_row(&self.block, row, from, to);
+            labels[row] = to as u32;
+            moved += 1;
+        }
+        moved
+    }
+}
+
+fn length(v: &[f64]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Makes the length 1, unless it is 0.
+fn normalise(v: &mut [f64]) {
+    let length = length(v);
+    if length > 0.0 {
+        v.iter_mut().for_each(|x| *x /= length);
+    }
+}
+
+/// A centroid as people read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Centroid {
+    /// Its segment, from 1.
+    pub id: i64,
+    /// Training rows in it.
+    pub size: i64,
+    /// Root-mean-square distance of its training rows, in encoded units.
+    pub radius: f64,
+    /// Each number feature with the centroid's value, in the units of the feature; under the cosine distance a direction, in
+    /// encoded units.
+    pub numbers: Vec<(String, f64)>,
+    /// Each category column with its categories' shares.
+    pub categories: Vec<(String, Vec<(String, f64)>)>,
+}
+
+/// A trained k-means model.
+#[derive(Debug)]
+pub struct KMeansModel {
+    encoder: Encoder,
+    metric: Metric,
+    /// In the order by which ties are decided.
+    centroids: Centroids,
+    /// The segment of each centroid.
+    ids: Vec<i64>,
+    sizes: Vec<i64>,
+    radii: Vec<f64>,
+    mean_squared_distance: f64,
+}
+
+impl KMeansModel {
+    fn new(encoder: Encoder, run: Run, row_count: usize) -> Self {
+        let count = run.rows.len();
+        let lexicographic = |a: &[f64], b: &[f64]| {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| a.total_cmp(b))
+                .find(|o| *o != Ordering::Equal)
+                .unwrap_or(Ordering::Equal)
+        };
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by(|a, b| {
+            run.rows[*b]
+                .cmp(&run.rows[*a])
+                .then_with(|| lexicographic(run.centroids.row(*a), run.centroids.row(*b)))
+        });
+        let mut ids = vec![0; count];
+        for (id, j) in (1..).zip(&order) {
+            ids[*j] = id;
+        }
+        let radii = run
+            .squares
+            .iter()
+            .zip(&run.rows)
+            .map(|(s, n)| (s / (*n).max(1) as f64).sqrt())
+            .collect();
+        Self {
+            encoder,
+            metric: run.centroids.metric(),
+            centroids: run.centroids,
+            ids,
+            sizes: run.rows,
+            radii,
+            mean_squared_distance: run.inertia / row_count as f64,
+        }
+    }
+
+    /// The positions of segments 1, 2, … among the centroids.
+    fn by_id(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.ids.len()).collect();
+        order.sort_unstable_by_key(|j| self.ids[*j]);
+        order
+    }
+
+    /// (centroid_id, root-mean-square radius, rows) of each segment.
+    fn clusters(&self) -> Vec<(i64, f64, i64)> {
+        self.by_id()
+            .into_iter()
+            .map(|j| (self.ids[j], self.radii[j], self.sizes[j]))
+            .collect()
+    }
+
+    /// The mean squared distance of the training rows to their centroids, in encoded units.
+    pub fn mean_squared_distance(&self) -> f64 {
+        self.mean_squared_distance
+    }
+
+    /// The centroids by segment, numbers in the units of the features.
+    pub fn centroids(&self) -> Vec<Centroid> {
+        let of = |j: usize| {
+            let row = self.centroids.row(j);
+            let original = |n: &crate::features::NumberColumn, c: f64| match self.metric {
+                Metric::Euclidean => c * n.scale + n.shift,
+                Metric::Cosine => c,
+            };
+            let mut at = self.encoder.numbers().len();
+            let mut categories = vec![];
+            for column in self.encoder.codes() {
+                let end = at + column.level_count() as usize;
+                let shares = (0u32..)
+                    .zip(&row[at..end])
+                    .map(|(code, share)| (column.category(code).unwrap_or("").to_string(), *share));
+                categories.push((column.name.clone(), shares.collect()));
+                at = end;
+            }
+            Centroid {
+                id: self.ids[j],
+                size: self.sizes[j],
+                radius: self.radii[j],
+                numbers: self
+                    .encoder
+                    .numbers()
+                    .iter()
+                    .zip(row)
+                    .map(|(n, c)| (n.name.clone(), original(n, *c)))
+                    .collect(),
+                categories,
+            }
+        };
+        self.by_id().into_iter().map(of).collect()
+    }
+
+    fn from_artefact(artefact: &Artefact) -> Result<Self> {
+        let encoder = Encoder::from_artefact(artefact)?;
+        let metric = match artefact.setting::<String>("distance")?.as_str() {
+            "euclidean" => Metric::Euclidean,
+            "cosine" => Metric::Cosine,
+            other => return Err(artefact.corrupt(format!("its distance is '{other}', which is none"))),
+        };
+        let table = artefact.table("centroids")?;
+        let integers = |name: &str| table_column(artefact, table, name, &DataType::Int64);
+        let (ids, sizes, order) = (integers("centroid_id")?, integers("size")?, integers("tie_order")?);
+        let radii = table_column(artefact, table, "radius", &DataType::Float64)?;
+        let list = DataType::List(field("item", DataType::Float64));
+        let coordinates = table_column(artefact, table, "coordinates", &list)?;
+        let (ids, sizes, order) = (
+            ids.as_primitive::<Int64Type>(),
+            sizes.as_primitive::<Int64Type>(),
+            order.as_primitive::<Int64Type>(),
+        );
+        let (radii, coordinates) = (radii.as_primitive::<Float64Type>(), coordinates.as_list::<i32>());
+
+        let count = table.num_rows();
+        let columns: [&dyn Array; 5] = [ids, sizes, order, radii, coordinates];
+        let is_permutation = |values: &Int64Array, first: i64| {
+            let mut values: Vec<i64> = values.values().to_vec();
+            values.sort_unstable();
+            values.into_iter().eq(first..first + count as i64)
+        };
+        if count == 0
+            || columns.iter().any(|c| c.null_count() > 0)
+            || !is_permutation(ids, 1)
+            || !is_permutation(order, 0)
+        {
+            return Err(artefact.corrupt("its centroids are not numbered"));
+        }
+        let width = encoder.numbers().len() + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
+        let mut model_rows: Vec<usize> = (0..count).collect();
+        model_rows.sort_unstable_by_key(|i| order.value(*i));
+        let mut values = Vec::with_capacity(count * width);
+        for i in &model_rows {
+            let row = coordinates.value(*i);
+            let row = row.as_primitive::<Float64Type>();
+            if row.len() != width || row.null_count() > 0 || row.values().iter().any(|v| !v.is_finite()) {
+                return Err(artefact.corrupt(format!("centroid {} does not have {width} coordinates", ids.value(*i))));
+            }
+            values.extend_from_slice(row.values());
+        }
+        Ok(Self {
+            centroids: Centroids::new(metric, count, encoder.numbers().len(), &encoder.levels(), values),
+            metric,
+            encoder,
+            ids: model_rows.iter().map(|i| ids.value(*i)).collect(),
+            sizes: model_rows.iter().map(|i| sizes.value(*i)).collect(),
+            radii: model_rows.iter().map(|i| radii.value(*i)).collect(),
+            mean_squared_distance: artefact.setting("mean_squared_distance")?,
+        })
+    }
+
+    fn segments(&self, labels: &[u32]) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(
+            labels.iter().map(|label| self.ids[*label as usize]),
+        ))
+    }
+}
+
+fn nearest_field() -> FieldRef {
+    field("item", DataType::Struct(nearest_fields()))
+}
+
+fn nearest_fields() -> Fields {
+    Fields::from(vec![
+        field("CENTROID_ID", DataType::Int64),
+        field("DISTANCE", DataType::Float64),
+    ])
+}
+
+impl Model for KMeansModel {
+    fn model_type(&self) -> &'static str {
+        KMeans.name()
+    }
+
+    fn feature_columns(&self) -> &[FeatureColumn] {
+        self.encoder.feature_columns()
+    }
+
+    fn verb_fields(&self) -> Vec<FieldRef> {
+        KMeans.verb_fields()
+    }
+
+    fn verb_columns(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let block = self.encoder.encode::<f32>(columns)?;
+        let labels = nearest_f32(&block, &self.centroids);
+        let distance =
+            |(row, label): (usize, &u32)| self.centroids.distance_squared(&block, row, *label as usize).sqrt();
+        let distances = Float64Array::from_iter_values(labels.iter().enumerate().map(distance));
+        Ok(vec![self.segments(&labels), Arc::new(distances)])
+    }
+
+    fn score(&self, columns: &[ArrayRef]) -> Result<ArrayRef> {
+        let block = self.encoder.encode::<f32>(columns)?;
+        Ok(self.segments(&nearest_f32(&block, &self.centroids)))
+    }
+
+    fn predict_fields(&self) -> Vec<FieldRef> {
+        vec![
+            field("CENTROID_ID", DataType::Int64),
+            field("NEAREST_CENTROIDS_DISTANCE", DataType::List(nearest_field())),
+        ]
+    }
+
+    fn predict_columns(&self, columns: &[ArrayRef], _options: &Options) -> Result<Vec<ArrayRef>> {
+        let block = self.encoder.encode::<f32>(columns)?;
+        let labels = nearest_f32(&block, &self.centroids);
+        let listed = self.ids.len().min(MAX_NEAREST);
+        let (mut ids, mut distances) = (vec![], vec![]);
+        let mut squares = vec![];
+        let mut order: Vec<usize> = vec![];
+        for (row, label) in labels.iter().enumerate() {
+            self.centroids.distances_squared(&block, row, &mut squares);
+            // The row's own segment leads, also where another ties with it.
+            let key = |j: &usize| if *j == *label as usize { -1.0 } else { squares[*j] };
+            let nearer = |a: &usize, b: &usize| key(a).total_cmp(&key(b)).then(self.ids[*a].cmp(&self.ids[*b]));
+            order.clear();
+            order.extend(0..self.ids.len());
+            if listed < order.len() {
+                order.select_nth_unstable_by(listed, nearer);
+                order.truncate(listed);
+            }
+            order.sort_unstable_by(nearer);
+            ids.extend(order.iter().map(|j| self.ids[*j]));
+            distances.extend(order.iter().map(|j| squares[*j].sqrt()));
+        }
+        let values: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(Float64Array::from(distances))];
+        let values = StructArray::try_new(nearest_fields(), values, None)?;
+        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(listed, labels.len()));
+        let nearest = ListArray::try_new(nearest_field(), offsets, Arc::new(values), None)?;
+        Ok(vec![self.segments(&labels), Arc::new(nearest)])
+    }
+
+    fn parts(&self) -> Result<Parts> {
+        let order = self.by_id();
+        let coordinates: Vec<f64> = order.iter().flat_map(|j| self.centroids.row(*j)).copied().collect();
+        let item = field("item", DataType::Float64);
+        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(self.centroids.width(), order.len()));
+        let coordinates = ListArray::try_new(
+            Arc::clone(&item),
+            offsets,
+            Arc::new(Float64Array::from(coordinates)),
+            None,
+        )?;
+        let schema = Schema::new(vec![
+            Field::new("centroid_id", DataType::Int64, false),
+            Field::new("size", DataType::Int64, false),
+            Field::new("radius", DataType::Float64, false),
+            Field::new("tie_order", DataType::Int64, false),
+            Field::new("coordinates", DataType::List(item), false),
+        ]);
+        let centroids = RecordBatch::try_new(
+            Arc::new(schema),
+            vec![
+                Arc::new(Int64Array::from_iter_values(order.iter().map(|j| self.ids[*j]))),
+                Arc::new(Int64Array::from_iter_values(order.iter().map(|j| self.sizes[*j]))),
+                Arc::new(Float64Array::from_iter_values(order.iter().map(|j| self.radii[*j]))),
+                Arc::new(Int64Array::from_iter_values(order.iter().map(|j| *j as i64))),
+                Arc::new(coordinates),
+            ],
+        )?;
+        let mut tables = self.encoder.to_tables()?;
+        tables.push(("centroids".into(), centroids));
+        let distance = if self.metric == Metric::Cosine {
+            "cosine"
+        } else {
+            "euclidean"
+        };
+        let mut settings = serde_json::Map::new();
+        settings.insert("distance".into(), distance.into());
+        settings.insert("mean_squared_distance".into(), self.mean_squared_distance.into());
+        Ok(Parts { tables, settings })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use datafusion::arrow::array::StringArray;
+
+    use super::*;
+    use crate::models::{Silent, UnlimitedMemory};
+
+    fn number(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values(values))
+    }
+
+    fn options(named: &[(&str, Value)]) -> Options {
+        Options::parse(
+            VERB,
+            OPTIONS,
+            named.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
+        )
+        .unwrap()
+    }
+
+    fn fit_with(columns: &[ArrayRef], options: &Options, threads: usize) -> Result<(KMeansModel, TrainingInfo)> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let cancel = AtomicBool::new(false);
+        let context = FitContext {
+            pool: &pool,
+            seed: 42,
+            cancel: &cancel,
+            observer: &Silent,
+            memory: &UnlimitedMemory,
+        };
+        let fields: Vec<Field> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| Field::new(format!("f{i}"), c.data_type().clone(), true))
+            .collect();
+        let schema = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+        let roles = KMeans.roles(&schema, options)?;
+        fit(
+            &MemoryRows::new(schema, vec![batch]),
+            &roles.features,
+            options,
+            &context,
+        )
+    }
+
+    fn segments(model: &KMeansModel, columns: &[ArrayRef]) -> Vec<i64> {
+        model
+            .score(columns)
+            .unwrap()
+            .as_primitive::<Int64Type>()
+            .values()
+            .to_vec()
+    }
+
+    fn distances(model: &KMeansModel, columns: &[ArrayRef]) -> Vec<f64> {
+        model.verb_columns(columns).unwrap()[1]
+            .as_primitive::<Float64Type>()
+            .values()
+            .to_vec()
+    }
+
+    fn random(seed: u64) -> Pcg64 {
+        Pcg64::seed_from_u64(seed)
+    }
+
+    /// Five columns: three numbers around some centres, one constant, one text.
+    fn sample(rows: usize, seed: u64) -> Vec<ArrayRef> {
+        let mut random = random(seed);
+        let mut numbers = vec![vec![]; 3];
+        let mut texts = vec![];
+        for _ in 0..rows {
+            let group = random.random_range(0..4);
+            for (i, n) in numbers.iter_mut().enumerate() {
+                let noise: f64 = (0..4).map(|_| random.random::<f64>() - 0.5).sum();
+                n.push(f64::from(group * (i as i32 + 1)) * 3.0 + noise);
+            }
+            texts.push(if random.random::<f64>() < 0.1 {
+                None
+            } else {
+                Some(["a", "b", "c"][(group as usize + random.random_range(0..2)) % 3])
+            });
+        }
+        let mut columns: Vec<ArrayRef> = numbers.into_iter().map(number).collect();
+        columns.push(number(vec![7.0; rows]));
+        columns.push(Arc::new(StringArray::from(texts)));
+        columns
+    }
+
+    fn shuffled(columns: &[ArrayRef], seed: u64) -> Vec<ArrayRef> {
+        let mut random = random(seed);
+        let mut order: Vec<u32> = (0..columns[0].len() as u32).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, random.random_range(0..=i));
+        }
+        let order = datafusion::arrow::array::UInt32Array::from(order);
+        columns
+            .iter()
+            .map(|c| datafusion::arrow::compute::take(c, &order, None).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn ten_customers_from_the_first_three_rows() {
+        let first = [0.2, 0.3, 0.1, 0.4, 0.2, 0.5, 0.3, 0.1, 0.4, 0.2];
+        let tenth = |x: f64, i: usize| (x * 10.0 + i as f64).round() / 10.0;
+        let columns: Vec<ArrayRef> = (0..5).map(|i| number(first.map(|x| tenth(x, i)))).collect();
+        let rows = (0..3)
+            .map(|r| Value::List((0..5).map(|i| Value::Float(tenth(first[r], i))).collect()))
+            .collect();
+        let options = options(&[
+            ("k", Value::Int(3)),
+            ("standardize", Value::Bool(false)),
+            ("init", Value::List(rows)),
+        ]);
+        let (model, info) = fit_with(&columns, &options, 1).unwrap();
+        assert_eq!(segments(&model, &columns), [2, 1, 3, 1, 2, 1, 1, 3, 1, 2]);
+        assert!(info.notices.is_empty());
+        let centroids = model.centroids();
+        assert_eq!(centroids.iter().map(|c| c.size).collect::<Vec<_>>(), [5, 3, 2]);
+        for (c, x) in centroids.iter().zip([0.38, 0.2, 0.1]) {
+            assert!((c.numbers[0].1 - x).abs() < 1e-7, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn neither_threads_nor_the_order_of_rows_show() {
+        let columns = sample(30_000, 1);
+        for distance in ["euclidean", "cosine"] {
+            let options = options(&[("k", Value::Int(6)), ("distance", Value::Text(distance.into()))]);
+            let (model, info) = fit_with(&columns, &options, 1).unwrap();
+            assert_eq!(model.sizes.iter().sum::<i64>(), 30_000);
+            for (threads, columns) in [(2, columns.clone()), (7, shuffled(&columns, 5))] {
+                let (other, _) = fit_with(&columns, &options, threads).unwrap();
+                let pairs = other.centroids.values().iter().zip(model.centroids.values());
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
+                assert_eq!(segments(&other, &columns), segments(&model, &columns));
+            }
+            let inertia: f64 = distances(&model, &columns).iter().map(|d| d * d).sum();
+            let loss = info.passes.last().and_then(|p| p.loss).unwrap();
+            assert!(
+                (inertia / 30_000.0 - loss).abs() < 1e-12 * loss.max(1.0),
+                "{inertia} {loss}"
+            );
+            let clusters = &info.passes.last().unwrap().clusters;
+            let mut sizes = vec![0; 6];
+            segments(&model, &columns)
+                .iter()
+                .for_each(|s| sizes[*s as usize - 1] += 1);
+            assert_eq!(clusters.iter().map(|c| c.2).collect::<Vec<i64>>(), sizes);
+            assert!(sizes.windows(2).all(|w| w[0] >= w[1]));
+        }
+    }
+
+    #[test]
+    fn losses_of_the_passes_never_rise() {
+        let columns = sample(5_000, 2);
+        for distance in ["euclidean", "cosine"] {
+            let options = options(&[
+                ("k", Value::Int(9)),
+                ("init", Value::Text("Random".into())),
+                ("starts", Value::Int(3)),
+                ("tolerance", Value::Int(0)),
+                ("distance", Value::Text(distance.into())),
+            ]);
+            let (model, info) = fit_with(&columns, &options, 2).unwrap();
+            for run in 0..3 {
+                let losses: Vec<f64> = info
+                    .passes
+                    .iter()
+                    .filter(|p| p.training_run == run)
+                    .filter_map(|p| p.loss)
+                    .collect();
+                assert!(
+                    losses.len() > 2 && losses.windows(2).all(|w| w[1] <= w[0] * (1.0 + 1e-9)),
+                    "{losses:?}"
+                );
+                assert!(model.mean_squared_distance() <= losses[losses.len() - 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_distinct_rows_than_k_are_fewer_segments_and_a_notice() {
+        let columns = [
+            number([1.0, 2.0, 1.0, 3.0, 1.0, 2.0]),
+            number([0.1, 0.2, 0.1, 0.3, 0.1, 0.2]),
+        ];
+        for init in ["kmeans++", "random"] {
+            let options = options(&[("k", Value::Int(5)), ("init", Value::Text(init.into()))]);
+            let (model, info) = fit_with(&columns, &options, 1).unwrap();
+            assert_eq!(segments(&model, &columns), [1, 2, 1, 3, 1, 2]);
+            assert_eq!(
+                info.notices,
+                ["the rows have only 3 distinct combinations of features, so there are 3 segments instead of 5"]
+            );
+            assert!(distances(&model, &columns).iter().all(|d| *d < 1e-7));
+        }
+        let given = Value::List(
+            (0..4)
+                .map(|_| Value::List(vec![Value::Int(1), Value::Float(0.1)]))
+                .collect(),
+        );
+        let (model, info) = fit_with(&columns, &options(&[("k", Value::Int(4)), ("init", given)]), 1).unwrap();
+        assert_eq!(
+            (segments(&model, &columns), info.notices.len()),
+            (vec![1, 2, 1, 3, 1, 2], 1)
+        );
+    }
+
+    #[test]
+    fn an_empty_cluster_gets_the_farthest_row() {
+        let columns = [number([0.0, 0.1, 0.2, 10.0, 10.1, 50.0])];
+        let far = |x: f64| Value::List(vec![Value::Float(x)]);
+        let given = Value::List(vec![far(0.0), far(10.0), far(-900.0)]);
+        let options = options(&[
+            ("k", Value::Int(3)),
+            ("init", given),
+            ("standardize", Value::Bool(false)),
+        ]);
+        let (model, _) = fit_with(&columns, &options, 1).unwrap();
+        assert_eq!(segments(&model, &columns), [1, 1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn cosine_knows_directions_alone() {
+        let columns = [
+            number([1.0, 2.0, 300.0, 0.0, 0.0, 0.0]),
+            number([0.0, 0.0, 0.0, 1.0, 70.0, 0.0]),
+        ];
+        let options = options(&[
+            ("k", Value::Int(4)),
+            ("distance", Value::Text("cosine".into())),
+            ("standardize", Value::Bool(false)),
+        ]);
+        let (model, info) = fit_with(&columns, &options, 1).unwrap();
+        let (found, far) = (segments(&model, &columns), distances(&model, &columns));
+        assert_eq!((found[0], found[1], found[3]), (found[2], found[2], found[4]));
+        assert_ne!(found[0], found[3]);
+        assert!(far[..5].iter().all(|d| *d < 1e-7), "{far:?}");
+        assert_eq!(far[5], 1.0);
+        assert_eq!((model.ids.len(), info.notices.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_stored_model_scores_the_same_to_the_bit() {
+        let columns = sample(2_000, 3);
+        for distance in ["euclidean", "cosine"] {
+            let options = options(&[("k", Value::Int(7)), ("distance", Value::Text(distance.into()))]);
+            let (model, _) = fit_with(&columns, &options, 2).unwrap();
+            let mut artefact = Artefact {
+                name: "m".into(),
+                features: model.feature_columns().to_vec(),
+                options: options.clone(),
+                parts: model.parts().unwrap(),
+            };
+            let loaded = KMeans.load(&artefact).unwrap();
+            assert_eq!(
+                &loaded.verb_columns(&columns).unwrap(),
+                &model.verb_columns(&columns).unwrap()
+            );
+            let none = Options::default();
+            let predicted = model.predict_columns(&columns, &none).unwrap();
+            assert_eq!(&loaded.predict_columns(&columns, &none).unwrap(), &predicted);
+            for (array, field) in predicted.iter().zip(model.predict_fields()) {
+                assert_eq!(array.data_type(), field.data_type());
+            }
+            let lists = predicted[1].as_list::<i32>();
+            for (row, d) in distances(&model, &columns).iter().enumerate() {
+                let list = lists.value(row);
+                let near = list.as_struct();
+                let ids = near.column(0).as_primitive::<Int64Type>();
+                let far = near.column(1).as_primitive::<Float64Type>();
+                assert_eq!(
+                    (ids.len(), ids.value(0), far.value(0)),
+                    (5, segments(&model, &columns)[row], *d)
+                );
+                assert!(far.values().windows(2).all(|w| w[0] <= w[1] * (1.0 + 1e-6)));
+            }
+            artefact.parts.tables.retain(|(name, _)| name != "centroids");
+            let error = KMeans.load(&artefact).unwrap_err().to_string();
+            assert!(error.contains("its part 'centroids' is missing"), "{error}");
+        }
+    }
+
+    #[test]
+    fn null_and_unseen_values_are_scored() {
+        let columns = sample(500, 4);
+        let (model, _) = fit_with(&columns, &options(&[("k", Value::Int(3))]), 1).unwrap();
+        let mut odd: Vec<ArrayRef> = (0..4)
+            .map(|_| Arc::new(Float64Array::from(vec![None, Some(f64::NAN)])) as ArrayRef)
+            .collect();
+        odd.push(Arc::new(StringArray::from(vec![None, Some("never seen")])));
+        assert!(segments(&model, &odd).iter().all(|s| (1..=3).contains(s)));
+        assert!(distances(&model, &odd).iter().all(|d| d.is_finite()));
+    }
+
+    #[test]
+    fn far_from_zero_without_standardising() {
+        let mut random = random(6);
+        let x: Vec<f64> = (0..1000)
+            .map(|i| 1e9 + f64::from(i % 4) * 10.0 + random.random::<f64>())
+            .collect();
+        let columns = [number(x)];
+        let (model, _) = fit_with(
+            &columns,
+            &options(&[("k", Value::Int(4)), ("standardize", Value::Bool(false))]),
+            2,
+        )
+        .unwrap();
+        assert_eq!(model.sizes, [250; 4]);
+        assert!(model.mean_squared_distance() < 0.1);
+        // Equal sizes: numbered by centroid.
+        let at: Vec<f64> = model.centroids().iter().map(|c| c.numbers[0].1 - 1e9).collect();
+        assert!(
+            at.windows(2).all(|w| w[0] < w[1]) && (at[0] - 0.5).abs() < 0.1,
+            "{at:?}"
+        );
+    }
+
+    #[test]
+    fn many_clusters_are_seeded_from_a_sample() {
+        let mut random = random(7);
+        let columns: Vec<ArrayRef> = (0..2)
+            .map(|_| number((0..70_000).map(|_| random.random::<f64>())))
+            .collect();
+        let options = options(&[("k", Value::Int(150)), ("max_iterations", Value::Int(3))]);
+        let (model, info) = fit_with(&columns, &options, 2).unwrap();
+        assert_eq!((model.ids.len(), info.notices.len()), (150, 0));
+    }
+
+    #[test]
+    fn cancellation_stops_the_fit() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let cancel = AtomicBool::new(true);
+        let context = FitContext {
+            pool: &pool,
+            seed: 1,
+            cancel: &cancel,
+            observer: &Silent,
+            memory: &UnlimitedMemory,
+        };
+        let error = fit_arrays(
+            &[number([1.0, 2.0])],
+            &["a".into()],
+            &options(&[("k", Value::Int(2))]),
+            &context,
+        )
+        .unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn given_centroids_are_checked_when_planned() {
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Float64, true),
+            Field::new("b", DataType::Int32, true),
+        ]);
+        let row = |values: &[f64]| Value::List(values.iter().map(|v| Value::Float(*v)).collect());
+        let check = |init: Value| {
+            let options = options(&[("k", Value::Int(2)), ("init", init)]);
+            KMeans.roles(&schema, &options).map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(Value::List(vec![row(&[1.0, 2.0]), row(&[3.0, 4.0])])), Ok(()));
+        let message = |init: Value| check(init).unwrap_err();
+        assert!(message(Value::List(vec![row(&[1.0, 2.0])])).contains("lists 1 centroids but k is 2"));
+        assert!(
+            message(Value::List(vec![row(&[1.0, 2.0]), row(&[3.0])]))
+                .contains("centroid 2 of option 'init' has 1 numbers, not 2")
+        );
+        assert!(message(Value::List(vec![row(&[1.0, 2.0]), Value::Int(3)])).contains("is a whole number, not a list"));
+        assert!(message(Value::Text("kmean".into())).contains("did you mean 'kmeans++'?"));
+        let text = Schema::new(vec![Field::new("a", DataType::Utf8, true)]);
+        let named = options(&[("k", Value::Int(1)), ("init", Value::List(vec![row(&[1.0])]))]);
+        let error = KMeans.roles(&text, &named).unwrap_err().to_string();
+        assert!(error.contains("column 'a' is of type Utf8"), "{error}");
+    }
+}

@@ -1,0 +1,594 @@
+//! The models: one file each, one line each in [`MODELS`].
+//!
+//! A [`ModelType`] checks options against a query's columns, fits, and reads a stored artefact back; what it
+//! fits is a [`Model`], which scores batches of columns. Neither knows a plan: registration, help, tests and
+//! benchmarks walk [`MODELS`].
+
+pub mod factorization;
+pub mod kmeans;
+pub mod logistic;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, list, nearest};
+use crate::options::{OptionKind, OptionSpec, Options};
+
+/// Every model type, in the order in which help lists them.
+pub static MODELS: &[&dyn ModelType] = &[
+    &kmeans::KMeans,
+    &logistic::LogisticRegression,
+    &factorization::Factorization,
+];
+
+/// The model type that answers to `name` (`model_type => name`), in any case.
+///
+/// # Errors
+/// No such model type, with those that there are.
+pub fn model_type(name: &str) -> Result<&'static dyn ModelType> {
+    let answers = |m: &&&dyn ModelType| {
+        m.name().eq_ignore_ascii_case(name) || m.aliases().iter().any(|a| a.eq_ignore_ascii_case(name))
+    };
+    MODELS.iter().find(answers).copied().ok_or_else(|| {
+        let hint = nearest(name, MODELS.iter().map(|m| m.name()))
+            .map(|n| format!("did you mean '{n}'? "))
+            .unwrap_or_default();
+        Error::request(format!(
+            "there is no model_type '{name}'; {hint}the model types are {}",
+            list(MODELS.iter().map(|m| m.name()), 20)
+        ))
+    })
+}
+
+/// A kind of model: its name, options, and how it is fitted and read back.
+pub trait ModelType: Debug + Send + Sync {
+    /// Its `model_type` in SQL, such as `kmeans`.
+    fn name(&self) -> &'static str;
+
+    /// BigQuery ML's and other names for it.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The verb that fits and uses it, such as `KMEANS_SEGMENT`.
+    fn verb(&self) -> &'static str;
+
+    /// What it does, in a sentence or two, with its source.
+    fn summary(&self) -> &'static str;
+
+    /// Its options, those that name columns included.
+    fn options(&self) -> &'static [OptionSpec];
+
+    /// The columns that the verb's relation form adds to a query's rows; none for a verb that ranks items instead.
+    fn verb_fields(&self) -> Vec<FieldRef> {
+        vec![]
+    }
+
+    /// The options of a fit whose model is to be stored: without what only the verb's relation form needs, such as
+    /// cross-fitting.
+    fn stored_fit_options(&self, options: &Options) -> Options {
+        options.clone()
+    }
+
+    /// Which column plays which part, and whether the options make sense for these columns. Called when a
+    /// statement is planned, so that what can be known is known before a row is read.
+    ///
+    /// # Errors
+    /// A missing column (with the nearest name), a label that is a feature, no feature left.
+    fn roles(&self, schema: &Schema, options: &Options) -> Result<Roles>;
+
+    /// Learns from rows. `roles` is what [`ModelType::roles`] gave for `rows.schema()`.
+    ///
+    /// # Errors
+    /// Rows that cannot be learned from, too little memory, or cancellation.
+    fn fit(&self, rows: &dyn Rows, roles: &Roles, options: &Options, context: &FitContext<'_>) -> Result<Fitted>;
+
+    /// Reads a model back from what [`Model::parts`] gave.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit each other.
+    fn load(&self, artefact: &Artefact) -> Result<Arc<dyn Model>>;
+}
+
+/// Indices of a query's columns by the part they play.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Roles {
+    /// What is learned from.
+    pub features: Vec<usize>,
+    /// What is learned.
+    pub label: Option<usize>,
+    /// Who, in recommendation.
+    pub user: Option<usize>,
+    /// What, in recommendation.
+    pub item: Option<usize>,
+    /// How much, in recommendation; every row counts 1 without.
+    pub rating: Option<usize>,
+}
+
+/// Rows of a query that can be read again, batch by batch, in an order that does not change.
+pub trait Rows: Send + Sync {
+    /// The columns.
+    fn schema(&self) -> SchemaRef;
+    /// How many batches there are.
+    fn batch_count(&self) -> usize;
+    /// How many rows batch `index` has.
+    fn batch_rows(&self, index: usize) -> usize;
+    /// Batch `index`, from memory or from where it was spilled. May be called from several threads.
+    ///
+    /// # Errors
+    /// The spilled batch cannot be read.
+    fn batch(&self, index: usize) -> Result<RecordBatch>;
+    /// How many rows there are in all.
+    fn row_count(&self) -> usize {
+        (0..self.batch_count()).map(|i| self.batch_rows(i)).sum()
+    }
+}
+
+/// Batches in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryRows {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl MemoryRows {
+    /// Rows of these batches, which all have this schema.
+    pub fn new(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, batches }
+    }
+}
+
+impl Rows for MemoryRows {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+    fn batch_count(&self) -> usize {
+        self.batches.len()
+    }
+    fn batch_rows(&self, index: usize) -> usize {
+        self.batches[index].num_rows()
+    }
+    fn batch(&self, index: usize) -> Result<RecordBatch> {
+        Ok(self.batches[index].clone())
+    }
+}
+
+/// What a fit may use, and whom it tells.
+pub struct FitContext<'a> {
+    /// The threads for the passes; the result does not depend on how many there are.
+    pub pool: &'a rayon::ThreadPool,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Set when the query was cancelled.
+    pub cancel: &'a AtomicBool,
+    /// Told after each pass.
+    pub observer: &'a dyn Observer,
+    /// Asked before memory is taken for blocks.
+    pub memory: &'a dyn MemoryBudget,
+}
+
+impl FitContext<'_> {
+    /// An error once the query was cancelled: asked between passes and within long ones.
+    ///
+    /// # Errors
+    /// The query was cancelled.
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            Err(Error::cancelled())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Grants memory within the session's limit.
+pub trait MemoryBudget: Send + Sync {
+    /// Takes `bytes` more; they are given back when the fit ends.
+    ///
+    /// # Errors
+    /// The limit would be passed; the message says by what (`what`) and what to do.
+    fn take(&self, bytes: usize, what: &str) -> Result<()>;
+}
+
+/// Grants everything.
+#[derive(Debug, Clone, Copy)]
+pub struct UnlimitedMemory;
+
+impl MemoryBudget for UnlimitedMemory {
+    fn take(&self, _bytes: usize, _what: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Told what a fit does while it does it. Methods must return quickly.
+pub trait Observer: Debug + Send + Sync {
+    /// A fit begins over so many rows, with at most so many passes.
+    fn started(&self, _what: &str, _row_count: usize, _max_passes: usize) {}
+    /// A pass ended.
+    fn pass(&self, _pass: &Pass) {}
+    /// Something that the user should know: a fallback, dropped rows, fewer segments than asked for.
+    fn notice(&self, _notice: &str) {}
+    /// The fit ended, well or not.
+    fn finished(&self) {}
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// One pass over the rows: a row of the training information.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Which run: which start of k-means, 0 otherwise.
+    pub training_run: i64,
+    /// Which pass of the run, from 0.
+    pub iteration: i64,
+    /// The loss after the pass, as the model defines it.
+    pub loss: Option<f64>,
+    /// How long the pass took, in milliseconds.
+    pub duration_ms: f64,
+    /// k-means: (centroid_id, root-mean-square radius, rows) of each cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<(i64, f64, i64)>,
+}
+
+/// What a fit has to tell besides the model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingInfo {
+    /// The passes, in order.
+    pub passes: Vec<Pass>,
+    /// What the user should know, a sentence each.
+    pub notices: Vec<String>,
+    /// How many rows were learned from.
+    pub row_count: u64,
+}
+
+/// What a fit gives.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The model.
+    pub model: Arc<dyn Model>,
+    /// Passes and notices.
+    pub info: TrainingInfo,
+    /// The verb's score of each row of the fit, in the order of [`Rows`], where it is not what
+    /// [`Model::verb_columns`] would give: the out-of-fold scores of `CHURN_SCORE`.
+    pub row_scores: Option<Vec<f64>>,
+}
+
+/// A column that a model expects: matched by name, cast if need be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureColumn {
+    /// Its name in the training query.
+    pub name: String,
+    /// Its type there, as Arrow writes it.
+    pub data_type: String,
+    /// What the model makes of it.
+    pub kind: FeatureKind,
+}
+
+/// What a model makes of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// A number.
+    Number,
+    /// A category: text, boolean or date.
+    Category,
+    /// A timestamp: epoch seconds, and categories of its parts.
+    Timestamp,
+    /// An identifier of a user or an item.
+    Identifier,
+}
+
+impl FeatureKind {
+    /// The kind of feature that a column of this type is, if it can be one.
+    pub fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            t if t.is_numeric() => FeatureKind::Number,
+            DataType::Boolean
+            | DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Date32
+            | DataType::Date64 => FeatureKind::Category,
+            DataType::Timestamp(_, _) => FeatureKind::Timestamp,
+            DataType::Dictionary(_, value) => return Self::of(value),
+            _ => return None,
+        })
+    }
+}
+
+/// A trained model.
+pub trait Model: Debug + Send + Sync {
+    /// Its type's name, such as `kmeans`.
+    fn model_type(&self) -> &'static str;
+
+    /// The columns it expects, in the order in which it expects them.
+    fn feature_columns(&self) -> &[FeatureColumn];
+
+    /// The columns that the verb's relation form adds. The first is what the scalar form returns.
+    fn verb_fields(&self) -> Vec<FieldRef>;
+
+    /// The verb's columns for these feature columns (one array for each of [`Model::feature_columns`], of any type
+    /// that is a feature of the same kind).
+    ///
+    /// # Errors
+    /// A column of another kind than the model was trained with.
+    fn verb_columns(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>>;
+
+    /// The scalar form alone: the first of [`Model::verb_columns`].
+    ///
+    /// # Errors
+    /// As [`Model::verb_columns`].
+    fn score(&self, columns: &[ArrayRef]) -> Result<ArrayRef> {
+        Ok(self.verb_columns(columns)?.swap_remove(0))
+    }
+
+    /// The columns that `ML.PREDICT` adds (BigQuery ML's names and types).
+    fn predict_fields(&self) -> Vec<FieldRef>;
+
+    /// The columns of `ML.PREDICT`; `options` are those of [`Model::predict_options`].
+    ///
+    /// # Errors
+    /// As [`Model::verb_columns`].
+    fn predict_columns(&self, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>>;
+
+    /// Options of `ML.PREDICT` for this model, such as `threshold`.
+    fn predict_options(&self) -> &'static [OptionSpec] {
+        &[]
+    }
+
+    /// What is to be stored: named tables, numbers in f64 so that they come back to the bit.
+    ///
+    /// # Errors
+    /// Arrow refuses.
+    fn parts(&self) -> Result<Parts>;
+
+    /// The model as a recommender, if it is one.
+    fn recommender(&self) -> Option<&dyn Recommender> {
+        None
+    }
+}
+
+/// A model that ranks items for users.
+pub trait Recommender: Send + Sync {
+    /// The user column of the training query: name and type.
+    fn user_field(&self) -> FieldRef;
+    /// The item column of the training query: name and type.
+    fn item_field(&self) -> FieldRef;
+    /// All users of the training rows, ascending.
+    fn users(&self) -> ArrayRef;
+    /// The `n` best items for each of `users` (a column of integers or text): those that they already have are left out if
+    /// `exclude_seen`. An unknown or NULL user gets the popular items.
+    ///
+    /// # Errors
+    /// The column is neither integer nor text, or the query was cancelled.
+    fn recommend(
+        &self,
+        users: &ArrayRef,
+        n: usize,
+        exclude_seen: bool,
+        context: &RecommendContext<'_>,
+    ) -> Result<Recommendations>;
+}
+
+/// What ranking may use.
+pub struct RecommendContext<'a> {
+    /// The threads; none: the caller's alone.
+    pub pool: Option<&'a rayon::ThreadPool>,
+    /// Set when the query was cancelled.
+    pub cancel: &'a AtomicBool,
+}
+
+/// Ranked items of a batch of users, best first; user `i` has rows `offsets[i]..offsets[i + 1]`.
+#[derive(Debug, Clone)]
+pub struct Recommendations {
+    /// Where each user's items begin and end: users + 1 numbers.
+    pub offsets: Vec<usize>,
+    /// The items, in the type of [`Recommender::item_field`].
+    pub items: ArrayRef,
+    /// The scores, comparable within a user.
+    pub scores: Vec<f64>,
+}
+
+/// What a model stores: named tables, and a few words of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// Tables: each becomes a Parquet file of its name.
+    pub tables: Vec<(String, RecordBatch)>,
+    /// Small settings that are no table, for the manifest.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A stored model as it was read: its manifest's words and its tables.
+#[derive(Debug, Clone)]
+pub struct Artefact {
+    /// The model's name, for messages.
+    pub name: String,
+    /// The columns it expects.
+    pub features: Vec<FeatureColumn>,
+    /// The options it was trained with.
+    pub options: Options,
+    /// [`Parts::tables`] and [`Parts::settings`].
+    pub parts: Parts,
+}
+
+impl Artefact {
+    /// The table `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn table(&self, name: &str) -> Result<&RecordBatch> {
+        self.parts
+            .tables
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, t)| t)
+            .ok_or_else(|| self.corrupt(format!("its part '{name}' is missing")))
+    }
+
+    /// The setting `name`, read as `T`.
+    ///
+    /// # Errors
+    /// There is none, or it is no `T`.
+    pub fn setting<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T> {
+        let value = self
+            .parts
+            .settings
+            .get(name)
+            .ok_or_else(|| self.corrupt(format!("its setting '{name}' is missing")))?;
+        T::deserialize(value).map_err(|e| {
+            self.corrupt(format!("its setting '{name}' cannot be read"))
+                .with_source(e)
+        })
+    }
+
+    /// The error that says that this model is corrupt, and why.
+    pub fn corrupt(&self, why: impl std::fmt::Display) -> Error {
+        Error::model(format!(
+            "model '{}' is corrupt: {why}; train it again or remove this version",
+            self.name
+        ))
+    }
+}
+
+/// Options that every model over feature columns shares.
+pub const ID: OptionSpec = OptionSpec {
+    name: "id",
+    aliases: &["id_col", "id_cols"],
+    kind: OptionKind::Columns,
+    default: "none",
+    help: "Columns that identify a row and are no features.",
+};
+
+/// See [`ID`].
+pub const FEATURES: OptionSpec = OptionSpec {
+    name: "features",
+    aliases: &["feature_cols"],
+    kind: OptionKind::Columns,
+    default: "every column that can be one",
+    help: "The columns to learn from; by default every number, boolean, text, date and timestamp that plays no other part.",
+};
+
+/// See [`ID`].
+pub const SEED: OptionSpec = OptionSpec {
+    name: "seed",
+    aliases: &[],
+    kind: OptionKind::Int { min: 0, max: i64::MAX },
+    default: "ml.seed",
+    help: "Seed of everything random: the same data and seed give the same model.",
+};
+
+/// The index of column `name`, as written or in any case.
+///
+/// # Errors
+/// There is none (with the nearest name), or several differ in case alone.
+pub fn column_index(function: &str, schema: &Schema, name: &str) -> Result<usize> {
+    if let Some((i, _)) = schema.fields().iter().enumerate().find(|(_, f)| f.name() == name) {
+        return Ok(i);
+    }
+    let matches: Vec<usize> = (0..schema.fields().len())
+        .filter(|i| schema.field(*i).name().eq_ignore_ascii_case(name))
+        .collect();
+    match matches[..] {
+        [i] => Ok(i),
+        [] => {
+            let names = || schema.fields().iter().map(|f| f.name().as_str());
+            let hint = match nearest(name, names()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("it has {}", list(names(), 20)),
+            };
+            Err(Error::request(format!(
+                "{function}: the query has no column '{name}'; {hint}"
+            )))
+        }
+        _ => Err(Error::request(format!(
+            "{function}: several columns are called '{name}' but for their case; give each its own name"
+        ))),
+    }
+}
+
+/// The feature columns of a query under the options `id` and `features`; `taken` are columns with other parts, each with the
+/// name of that part.
+///
+/// # Errors
+/// A missing column, one that cannot be a feature, one that already plays a part, or none left.
+pub fn feature_roles(
+    function: &str,
+    schema: &Schema,
+    options: &Options,
+    taken: &[(usize, &str)],
+) -> Result<Vec<usize>> {
+    let mut taken = taken.to_vec();
+    for name in options.texts("id").unwrap_or_default() {
+        taken.push((column_index(function, schema, name)?, "id"));
+    }
+    let features = if let Some(names) = options.texts("features") {
+        let mut chosen = vec![];
+        for name in names {
+            let i = column_index(function, schema, name)?;
+            let field = schema.field(i);
+            if let Some((_, part)) = taken.iter().find(|(t, _)| *t == i) {
+                return Err(Error::request(format!(
+                    "{function}: column '{name}' is the {part} and a feature at once; take it out of features or name another {part}"
+                )));
+            }
+            if FeatureKind::of(field.data_type()).is_none() {
+                return Err(Error::request(format!(
+                    "{function}: column '{name}' of type {} cannot be a feature; cast it to a number, text, boolean, date or timestamp",
+                    field.data_type()
+                )));
+            }
+            if !chosen.contains(&i) {
+                chosen.push(i);
+            }
+        }
+        chosen
+    } else {
+        (0..schema.fields().len())
+            .filter(|i| !taken.iter().any(|(t, _)| t == i) && FeatureKind::of(schema.field(*i).data_type()).is_some())
+            .collect()
+    };
+    if features.is_empty() {
+        return Err(Error::request(format!(
+            "{function}: no feature is left; the query needs at least one number, boolean, text, date or timestamp besides its other columns"
+        )));
+    }
+    let mut names: Vec<&str> = features.iter().map(|i| schema.field(*i).name().as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
+        return Err(Error::request(format!(
+            "{function}: two columns are called '{}'; give each a name of its own with AS",
+            pair[0]
+        )));
+    }
+    Ok(features)
+}
+
+/// Feature columns as a model stores them.
+pub fn feature_columns(schema: &Schema, features: &[usize]) -> Vec<FeatureColumn> {
+    features
+        .iter()
+        .filter_map(|i| {
+            let field = schema.field(*i);
+            let kind = FeatureKind::of(field.data_type())?;
+            Some(FeatureColumn {
+                name: field.name().clone(),
+                data_type: field.data_type().to_string(),
+                kind,
+            })
+        })
+        .collect()
+}
+
+/// A nullable field.
+pub(crate) fn field(name: impl Into<String>, data_type: DataType) -> FieldRef {
+    Arc::new(Field::new(name, data_type, true))
+}

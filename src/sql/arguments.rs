@@ -1,0 +1,230 @@
+//! The arguments of a relation function: queries, constants, and options by name.
+
+use datafusion::arrow::array::Array;
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion::logical_expr::planner::RelationPlannerContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, Result};
+use crate::options::Value;
+
+/// What stands between the brackets of a relation function.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    /// The function as errors name it.
+    pub function: &'static str,
+    positional: Vec<Argument>,
+    /// Options by name, as written.
+    pub named: Vec<(String, Value)>,
+}
+
+#[derive(Debug)]
+enum Argument {
+    Query(Box<LogicalPlan>),
+    Constant(Value),
+}
+
+impl Arguments {
+    /// Plans the queries and evaluates the constants.
+    pub(crate) fn plan(
+        function: &'static str,
+        args: Vec<ast::FunctionArg>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<Self, DataFusionError> {
+        let mut out = Self {
+            function,
+            positional: vec![],
+            named: vec![],
+        };
+        for arg in args {
+            match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => {
+                    if !out.named.is_empty() {
+                        return Err(Error::request(format!(
+                            "{function}: '{e}' stands after options by name; put it before them, or give it a name with =>"
+                        ))
+                        .into());
+                    }
+                    let argument = match subquery(e) {
+                        Ok(query) => Argument::Query(Box::new(plan_query(query, context)?)),
+                        Err(e) => Argument::Constant(constant(function, None, e, context)?),
+                    };
+                    out.positional.push(argument);
+                }
+                ast::FunctionArg::Named {
+                    name,
+                    arg: ast::FunctionArgExpr::Expr(e),
+                    ..
+                } => {
+                    let value = constant(function, Some(&name.value), e, context)?;
+                    out.named.push((name.value, value));
+                }
+                ast::FunctionArg::ExprNamed {
+                    name,
+                    arg: ast::FunctionArgExpr::Expr(e),
+                    ..
+                } => {
+                    let name = match name {
+                        ast::Expr::Identifier(ident) => ident.value,
+                        other => other.to_string(),
+                    };
+                    let value = constant(function, Some(&name), e, context)?;
+                    out.named.push((name, value));
+                }
+                other => {
+                    return Err(Error::request(format!(
+                        "{function} does not take '{other}'; it takes a query in brackets, (SELECT …), and options, name => value"
+                    ))
+                    .into());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The positional arguments, if they are one query.
+    pub(crate) fn one_query(&mut self) -> Result<LogicalPlan> {
+        match (self.positional.len(), self.positional.pop()) {
+            (1, Some(Argument::Query(q))) => Ok(*q),
+            _ => Err(Error::request(format!(
+                "{0} takes a query in double brackets and then options by name: {0}((SELECT …), name => value)",
+                self.function
+            ))),
+        }
+    }
+
+    /// The positional arguments, if they are a model's name and a query.
+    pub(crate) fn model_and_query(&mut self) -> Result<(String, LogicalPlan)> {
+        if let (2, Some(Argument::Query(q))) = (self.positional.len(), self.positional.pop()) {
+            if let Some(Argument::Constant(Value::Text(name))) = self.positional.pop() {
+                return Ok((name, *q));
+            }
+        }
+        Err(Error::request(format!(
+            "{0} takes a model's name, a query in brackets and then options by name: {0}('model', (SELECT …), name => value)",
+            self.function
+        )))
+    }
+
+    /// The positional arguments, if they are one model's name.
+    pub(crate) fn one_model(&mut self) -> Result<String> {
+        match (self.positional.len(), self.positional.pop()) {
+            (1, Some(Argument::Constant(Value::Text(name)))) => Ok(name),
+            _ => Err(Error::request(format!(
+                "{0} takes a model's name: {0}('model')",
+                self.function
+            ))),
+        }
+    }
+
+    /// Whether the first argument is a constant, as a model's name is.
+    pub(crate) fn starts_with_constant(&self) -> bool {
+        matches!(self.positional.first(), Some(Argument::Constant(_)))
+    }
+}
+
+/// The query inside brackets, or the expression itself if it is none.
+fn subquery(e: ast::Expr) -> std::result::Result<Box<ast::Query>, ast::Expr> {
+    match e {
+        ast::Expr::Subquery(query) => Ok(query),
+        ast::Expr::Nested(inner) => subquery(*inner),
+        other => Err(other),
+    }
+}
+
+/// As a derived table, so that common table expressions and outer names resolve.
+fn plan_query(
+    query: Box<ast::Query>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan, DataFusionError> {
+    context.plan(ast::TableFactor::Derived {
+        lateral: false,
+        subquery: query,
+        alias: None,
+        sample: None,
+    })
+}
+
+fn constant(
+    function: &str,
+    option: Option<&str>,
+    e: ast::Expr,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Value> {
+    let text = e.to_string();
+    let refuse = || match option {
+        Some(name) => Error::request(format!(
+            "{function}: option '{name}' takes a constant, not '{text}'; write a number, a 'string', a list or a struct"
+        )),
+        None => Error::request(format!(
+            "{function}: '{text}' is neither a query in brackets nor a constant; write (SELECT * FROM {text}) for a table"
+        )),
+    };
+    if subquery(e.clone()).is_ok() {
+        return Err(refuse());
+    }
+    let expr = context.sql_to_expr(e, &DFSchema::empty()).map_err(|_| refuse())?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    let expr = simplifier
+        .coerce(expr, &DFSchema::empty())
+        .and_then(|e| simplifier.simplify(e))
+        .map_err(|_| refuse())?;
+    match expr {
+        Expr::Literal(scalar, _) => value(&scalar).ok_or_else(refuse),
+        _ => Err(refuse()),
+    }
+}
+
+/// A scalar as an option's value; none for types that no option takes.
+pub(crate) fn value(scalar: &ScalarValue) -> Option<Value> {
+    if scalar.is_null() {
+        return Some(Value::Null);
+    }
+    Some(match scalar {
+        ScalarValue::Boolean(Some(v)) => Value::Bool(*v),
+        ScalarValue::Utf8(Some(v)) | ScalarValue::LargeUtf8(Some(v)) | ScalarValue::Utf8View(Some(v)) => {
+            Value::Text(v.clone())
+        }
+        ScalarValue::Dictionary(_, inner) => value(inner)?,
+        ScalarValue::List(list) => values(&list.value(0))?,
+        ScalarValue::LargeList(list) => values(&list.value(0))?,
+        ScalarValue::FixedSizeList(list) => values(&list.value(0))?,
+        ScalarValue::Struct(array) => Value::Struct(
+            array
+                .column_names()
+                .iter()
+                .zip(array.columns())
+                .map(|(name, column)| {
+                    Some((
+                        (*name).to_string(),
+                        value(&ScalarValue::try_from_array(column, 0).ok()?)?,
+                    ))
+                })
+                .collect::<Option<_>>()?,
+        ),
+        other if other.data_type().is_integer() => {
+            let wide = other.cast_to(&datafusion::arrow::datatypes::DataType::Int64).ok()?;
+            match wide {
+                ScalarValue::Int64(Some(v)) => Value::Int(v),
+                _ => return None,
+            }
+        }
+        other if other.data_type().is_numeric() => {
+            match other.cast_to(&datafusion::arrow::datatypes::DataType::Float64).ok()? {
+                ScalarValue::Float64(Some(v)) => Value::Float(v),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn values(array: &dyn Array) -> Option<Value> {
+    (0..array.len())
+        .map(|i| value(&ScalarValue::try_from_array(array, i).ok()?))
+        .collect::<Option<Vec<_>>>()
+        .map(Value::List)
+}

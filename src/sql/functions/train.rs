@@ -1,0 +1,147 @@
+//! `FROM ML.TRAIN('model', (query), model_type => 'kmeans', …)`: trains when it runs, never when it is planned.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session as CatalogSession;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::RelationFunction;
+use super::verb::{project, renumber, used_columns};
+use crate::error::{Error, Result, list};
+use crate::exec::{FitExec, FitJob, TrainOutput, training_info_schema};
+use crate::models::{MODELS, ModelType, Roles, model_type};
+use crate::options::{OptionKind, OptionSpec, Options, Value};
+use crate::session::Session;
+use crate::sql::arguments::Arguments;
+use crate::sql::help::{Form, Topic};
+use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+use crate::store::check_name;
+
+const NAME: &str = "ML.TRAIN";
+
+const MODEL_TYPE: OptionSpec = OptionSpec {
+    name: "model_type",
+    aliases: &[],
+    kind: OptionKind::Any("the name of a model type"),
+    default: "",
+    help: "Which kind of model; its own options follow.",
+};
+
+/// `ML.TRAIN`.
+pub(crate) struct Train;
+
+impl RelationFunction for Train {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+        let (name, input) = arguments.model_and_query()?;
+        let name = check_name(&name)?;
+        // A store that cannot be is known before a row is read.
+        context.session.store(&context.settings)?;
+        let at = arguments
+            .named
+            .iter()
+            .position(|(n, _)| n.eq_ignore_ascii_case(MODEL_TYPE.name));
+        let model_type = match at.map(|i| arguments.named.remove(i).1) {
+            Some(Value::Text(word)) => model_type(&word)?,
+            _ => {
+                return Err(Error::request(format!(
+                    "{NAME} needs the option 'model_type', one of {}; write model_type => '{}'",
+                    list(MODELS.iter().map(|m| m.name()), 20),
+                    MODELS[0].name()
+                )));
+            }
+        };
+        let options = Options::parse(NAME, model_type.options(), arguments.named)?;
+        let columns = columns_of(NAME, &input)?;
+        let roles = model_type.roles(&columns, &options)?;
+        let table = TrainTable {
+            session: Arc::clone(&context.session),
+            name,
+            model_type,
+            options,
+            roles,
+            input,
+            columns,
+        };
+        scan(NAME, Arc::new(table))
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        vec![Topic {
+            name: NAME.into(),
+            form: Form::Relation,
+            syntax: "FROM ML.TRAIN('model', (query), model_type => 'kmeans', option => value, …)".into(),
+            summary: "Trains a model and stores it as a new version in ml.store; gives a row for each pass. It trains when \
+                      the statement runs, never when it is planned or explained. Each model type has the options of its verb."
+                .into(),
+            options: vec![MODEL_TYPE],
+            example: "SELECT * FROM ML.TRAIN('segments', (SELECT * FROM rfm), model_type => 'kmeans', k => 4, id => 'customer_id')"
+                .into(),
+        }]
+    }
+}
+
+#[derive(Debug)]
+struct TrainTable {
+    session: Arc<Session>,
+    name: String,
+    model_type: &'static dyn ModelType,
+    options: Options,
+    roles: Roles,
+    input: LogicalPlan,
+    columns: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for TrainTable {
+    fn schema(&self) -> SchemaRef {
+        training_info_schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let all = training_info_schema();
+        let columns: Vec<usize> = match projection {
+            Some(p) => p.clone(),
+            None => (0..all.fields().len()).collect(),
+        };
+        let kept = used_columns(&self.roles);
+        let input = state
+            .create_physical_plan(&keep_columns(self.input.clone(), &kept)?)
+            .await?;
+        let job = FitJob {
+            session: Arc::clone(&self.session),
+            model_type: self.model_type,
+            options: self.model_type.stored_fit_options(&self.options),
+            roles: renumber(&self.roles, &kept),
+            schema: project(&self.columns, &kept),
+        };
+        let schema = project(&all, &columns);
+        Ok(Arc::new(FitExec::new(
+            input,
+            job,
+            Arc::new(TrainOutput {
+                model: self.name.clone(),
+                columns,
+            }),
+            schema,
+        )))
+    }
+}

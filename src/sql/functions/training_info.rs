@@ -1,0 +1,47 @@
+//! `FROM ML.TRAINING_INFO('model')`: the passes and notices of a stored model.
+
+use std::sync::Arc;
+
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::RelationFunction;
+use crate::error::Result;
+use crate::exec::{training_info_batch, training_info_schema};
+use crate::options::Options;
+use crate::sql::arguments::Arguments;
+use crate::sql::help::{Form, Topic};
+use crate::sql::relation::{PlanContext, scan};
+
+const NAME: &str = "ML.TRAINING_INFO";
+
+/// `ML.TRAINING_INFO`.
+pub(crate) struct TrainingInfoFunction;
+
+impl RelationFunction for TrainingInfoFunction {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+        let name = arguments.one_model()?;
+        Options::parse(NAME, [], arguments.named)?;
+        let loaded = context.session.model(&context.settings, &name)?;
+        let batch = training_info_batch(&loaded.manifest.training)?;
+        scan(
+            NAME,
+            Arc::new(MemTable::try_new(training_info_schema(), vec![vec![batch]])?),
+        )
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        vec![Topic {
+            name: NAME.into(),
+            form: Form::Model,
+            syntax: "FROM ML.TRAINING_INFO('model')".into(),
+            summary: "A row for each pass of a stored model's training; notices stand in the last row.".into(),
+            options: vec![],
+            example: "SELECT iteration, loss, notice FROM ML.TRAINING_INFO('segments')".into(),
+        }]
+    }
+}

@@ -1,0 +1,168 @@
+//! The relation form of a verb that scores rows: `FROM KMEANS_SEGMENT((query), k => 4)`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session as CatalogSession;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::RelationFunction;
+use crate::error::{Error, Result};
+use crate::exec::{FitExec, FitJob, OutputColumn, ScoreOutput};
+use crate::models::{ModelType, Roles};
+use crate::options::Options;
+use crate::session::Session;
+use crate::sql::arguments::Arguments;
+use crate::sql::help::{Form, Topic};
+use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+
+/// The verb of a model type that scores rows.
+pub(crate) struct Verb(pub &'static dyn ModelType);
+
+impl RelationFunction for Verb {
+    fn name(&self) -> &'static str {
+        self.0.verb()
+    }
+
+    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+        let verb = self.name();
+        let input = arguments.one_query()?;
+        let options = Options::parse(verb, self.0.options(), arguments.named)?;
+        let columns = columns_of(verb, &input)?;
+        let roles = self.0.roles(&columns, &options)?;
+        let added = self.0.verb_fields();
+        if let Some(field) = added
+            .iter()
+            .find(|f| columns.fields().iter().any(|c| c.name() == f.name()))
+        {
+            return Err(Error::request(format!(
+                "{verb} adds a column '{0}', and the query has one of that name already; rename it with AS",
+                field.name()
+            )));
+        }
+        let schema = Arc::new(Schema::new(
+            columns.fields().iter().chain(&added).cloned().collect::<Vec<_>>(),
+        ));
+        let table = FitTable {
+            session: Arc::clone(&context.session),
+            model_type: self.0,
+            options,
+            roles,
+            input,
+            columns,
+            schema,
+        };
+        scan(verb, Arc::new(table))
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        vec![Topic::of_verb(self.0, Form::Relation)]
+    }
+}
+
+/// The roles of columns once only `kept` of them are left.
+pub(crate) fn renumber(roles: &Roles, kept: &[usize]) -> Roles {
+    let at = |i: usize| kept.iter().position(|k| *k == i).unwrap_or(i);
+    Roles {
+        features: roles.features.iter().map(|i| at(*i)).collect(),
+        label: roles.label.map(at),
+        user: roles.user.map(at),
+        item: roles.item.map(at),
+        rating: roles.rating.map(at),
+    }
+}
+
+/// The columns that play a part.
+pub(crate) fn used_columns(roles: &Roles) -> Vec<usize> {
+    let mut used: Vec<usize> = roles
+        .features
+        .iter()
+        .copied()
+        .chain(
+            [roles.label, roles.user, roles.item, roles.rating]
+                .into_iter()
+                .flatten(),
+        )
+        .collect();
+    used.sort_unstable();
+    used.dedup();
+    used
+}
+
+/// Only the columns `kept` of a schema.
+pub(crate) fn project(schema: &Schema, kept: &[usize]) -> SchemaRef {
+    Arc::new(Schema::new(
+        kept.iter()
+            .map(|i| Arc::clone(&schema.fields()[*i]))
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// The relation: holds the input's plan, which is planned physically when the relation is scanned.
+#[derive(Debug)]
+struct FitTable {
+    session: Arc<Session>,
+    model_type: &'static dyn ModelType,
+    options: Options,
+    roles: Roles,
+    input: LogicalPlan,
+    columns: SchemaRef,
+    schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for FitTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let wanted: Vec<usize> = match projection {
+            Some(p) => p.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        let width = self.columns.fields().len();
+        let mut kept = used_columns(&self.roles);
+        kept.extend(wanted.iter().copied().filter(|i| *i < width));
+        kept.sort_unstable();
+        kept.dedup();
+        let columns = wanted
+            .iter()
+            .map(|i| match kept.iter().position(|k| k == i) {
+                Some(at) => OutputColumn::Input(at),
+                None => OutputColumn::Verb(i - width),
+            })
+            .collect();
+        let input = state
+            .create_physical_plan(&keep_columns(self.input.clone(), &kept)?)
+            .await?;
+        let job = FitJob {
+            session: Arc::clone(&self.session),
+            model_type: self.model_type,
+            options: self.options.clone(),
+            roles: renumber(&self.roles, &kept),
+            schema: project(&self.columns, &kept),
+        };
+        let schema = project(&self.schema, &wanted);
+        Ok(Arc::new(FitExec::new(
+            input,
+            job,
+            Arc::new(ScoreOutput { columns }),
+            schema,
+        )))
+    }
+}

@@ -1,0 +1,48 @@
+//! The SQL surface: names, the relation planner, functions, tables. Knows plans, and no algorithm.
+
+mod arguments;
+mod catalog;
+pub(crate) mod functions;
+pub mod help;
+mod relation;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{ScalarUDF, WindowUDF};
+use datafusion::prelude::SessionContext;
+
+use self::functions::recommend::RecommendFunction;
+use self::functions::scalar::ScalarVerb;
+use self::functions::window::SegmentWindow;
+use self::relation::FunctionPlanner;
+use crate::error::Result;
+use crate::models::MODELS;
+use crate::session::Session;
+use crate::settings::Settings;
+
+/// Registers everything on a context; a second call changes nothing.
+pub(crate) fn register(ctx: &SessionContext) -> Result<()> {
+    if Session::of(ctx).is_some() {
+        return Ok(());
+    }
+    let session = Arc::new(Session::new(ctx));
+    catalog::register(ctx, &session)?;
+    {
+        let state = ctx.state_ref();
+        let mut state = state.write();
+        let config = state.config_mut();
+        if config.options().extensions.get::<Settings>().is_none() {
+            config.options_mut().extensions.insert(Settings::default());
+        }
+        config.set_extension(Arc::clone(&session));
+    }
+    ctx.register_relation_planner(Arc::new(FunctionPlanner {
+        session: Arc::clone(&session),
+    }))?;
+    for model_type in MODELS.iter().filter(|m| !m.verb_fields().is_empty()) {
+        ctx.register_udf(ScalarUDF::from(ScalarVerb::new(Arc::clone(&session), *model_type)));
+    }
+    ctx.register_udf(ScalarUDF::from(RecommendFunction::new(Arc::clone(&session))));
+    ctx.register_udwf(WindowUDF::from(SegmentWindow::new(session)));
+    Ok(())
+}

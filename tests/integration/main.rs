@@ -1,0 +1,12 @@
+//! Tests of the library and its program from outside, in one binary: each links all of DataFusion.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod demo;
+mod examples;
+mod goldens;
+mod properties;
+mod queries;
+mod readme;
+mod s3_server;
+mod shell;
+mod store;
