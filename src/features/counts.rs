@@ -18,6 +18,31 @@ pub(crate) struct NumberStats {
     high: f64,
 }
 
+/// Sums that run side by side, so that the processor's vector instructions fit.
+const LANES: usize = 8;
+
+struct Lanes {
+    first: f64,
+    count: [u64; LANES],
+    sum: [f64; LANES],
+    low: [f64; LANES],
+    high: [f64; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, values: &[f64]) {
+        for (l, v) in values.iter().copied().enumerate().take(LANES) {
+            // Comparisons with NaN are false: it changes nothing.
+            let present = !v.is_nan();
+            self.count[l] += u64::from(present);
+            self.sum[l] += if present { v - self.first } else { 0.0 };
+            self.low[l] = if v < self.low[l] { v } else { self.low[l] };
+            self.high[l] = if v > self.high[l] { v } else { self.high[l] };
+        }
+    }
+}
+
 impl NumberStats {
     /// Adds the rows of a column.
     pub(crate) fn add(&mut self, reader: &NumberReader, row_count: usize) {
@@ -38,24 +63,31 @@ impl NumberStats {
         let Some(first) = values.iter().copied().find(|v| !v.is_nan()) else {
             return Self::default();
         };
-        let (mut count, mut low, mut high) = ([0u64; 4], [first; 4], [first; 4]);
-        let mut sums = [0.0; 4];
-        let lanes = |i: usize| i & 3;
-        for (i, v) in values.iter().enumerate() {
-            let (lane, present) = (lanes(i), !v.is_nan());
-            count[lane] += u64::from(present);
-            sums[lane] += if present { v - first } else { 0.0 };
-            low[lane] = low[lane].min(*v);
-            high[lane] = high[lane].max(*v);
+        let mut sums = Lanes {
+            first,
+            count: [0; LANES],
+            sum: [0.0; LANES],
+            low: [first; LANES],
+            high: [first; LANES],
+        };
+        let chunks = values.chunks_exact(LANES);
+        let mut rest = [f64::NAN; LANES];
+        rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+        for chunk in chunks.chain(std::iter::once(&rest[..])) {
+            sums.add(chunk);
         }
-        let count: u64 = count.iter().sum();
-        let mean = first + ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count as f64;
-        let mut squares = [0.0; 4];
-        for (i, v) in values.iter().enumerate() {
-            let d = if v.is_nan() { 0.0 } else { v - mean };
-            squares[lanes(i)] += d * d;
+        let count: u64 = sums.count.iter().sum();
+        let mean = first + sums.sum.iter().sum::<f64>() / count as f64;
+        let mut squares = [0.0; LANES];
+        let chunks = values.chunks_exact(LANES);
+        for chunk in chunks.chain(std::iter::once(&rest[..])) {
+            for (sum, v) in squares.iter_mut().zip(chunk) {
+                let d = if v.is_nan() { 0.0 } else { v - mean };
+                *sum += d * d;
+            }
         }
-        let squares = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+        let squares: f64 = squares.iter().sum();
+        let (low, high) = (sums.low, sums.high);
         let low = low.into_iter().fold(first, f64::min);
         let high = high.into_iter().fold(first, f64::max);
         Self {

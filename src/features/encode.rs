@@ -671,12 +671,13 @@ impl Encoder {
                 Arc::new(Float64Array::from_iter_values(self.numbers.iter().map(|n| n.shift))),
             ],
         )?;
-        let codes = || {
-            self.codes
-                .iter()
-                .zip(0u32..)
-                .flat_map(|(c, j)| (0..c.level_count()).map(move |code| (c, j, code)))
-        };
+        let all: Vec<(&CodeColumn, u32, u32)> = self
+            .codes
+            .iter()
+            .zip(0u32..)
+            .flat_map(|(c, j)| (0..c.level_count()).map(move |code| (c, j, code)))
+            .collect();
+        let codes = || all.iter().copied();
         let meaning = |column: &CodeColumn, code: u32| match code {
             c if Some(c) == column.null_code => "null",
             c if Some(c) == column.other_code => "other",

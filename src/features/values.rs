@@ -1,7 +1,5 @@
 //! Columns read chunk by chunk, whatever their type: as numbers, as epoch seconds, as keys into a table of categories.
 
-use std::borrow::Cow;
-
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
@@ -11,7 +9,6 @@ use datafusion::arrow::datatypes::{
 };
 
 use crate::error::{Error, Result};
-use crate::features::time_parts::iso_date;
 use crate::models::{FeatureColumn, FeatureKind};
 
 /// How many rows are read at a time: small enough for the first cache, large enough to forget the dispatch.
@@ -183,18 +180,6 @@ pub(crate) enum Category<'a> {
     Bool(bool),
     /// A date: days since 1970-01-01.
     Day(i64),
-}
-
-impl<'a> Category<'a> {
-    /// The category as text: booleans `true` and `false`, dates as ISO writes them.
-    pub(crate) fn text(self) -> Option<Cow<'a, str>> {
-        match self {
-            Category::Null => None,
-            Category::Text(t) => Some(Cow::Borrowed(t)),
-            Category::Bool(b) => Some(Cow::Borrowed(if b { "true" } else { "false" })),
-            Category::Day(d) => Some(Cow::Owned(iso_date(d))),
-        }
-    }
 }
 
 /// A column of categories whose rows are looked up, each at most once a distinct value where that can be told cheaply.

@@ -91,6 +91,10 @@ struct Scan {
 
 impl Bound {
     /// Whether the best of lane `lane` is the nearest for certain.
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "lanes of several arrays side by side, so that they become vectors"
+    )]
     #[inline(always)]
     fn certain(&self, scan: &Scan) -> [bool; LANES] {
         let mut certain = [false; LANES];
@@ -636,6 +640,10 @@ impl Isa for Portable {
         }
     }
 
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "lanes of several arrays side by side, so that they become vectors"
+    )]
     #[inline(always)]
     fn scan(lanes: &[f32], centroids: &Centroids, start: &[f32]) -> Scan {
         let mut scan = Scan {
@@ -937,6 +945,10 @@ impl<'a> Candidates<'a> {
     }
 
     /// Squared distances of rows `first..` in `lanes` to each candidate; `weights` is scratch.
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "lanes of several arrays side by side, so that they become vectors"
+    )]
     #[inline(always)]
     fn distances(&self, first: usize, rows: usize, lanes: &mut [f32], out: &mut [[f32; LANES]]) {
         let block = self.block;

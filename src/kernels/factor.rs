@@ -390,11 +390,7 @@ struct Portable([f32; LANES]);
 impl Portable {
     #[inline(always)]
     fn zip(self, other: Self, sum: Self, f: impl Fn(f32, f32, f32) -> f32) -> Self {
-        let mut out = [0f32; LANES];
-        for l in 0..LANES {
-            out[l] = f(self.0[l], other.0[l], sum.0[l]);
-        }
-        Self(out)
+        Self(std::array::from_fn(|l| f(self.0[l], other.0[l], sum.0[l])))
     }
 }
 

@@ -378,6 +378,7 @@ fn gather(block: &Block<f64>, job: &Job<'_>, rows: Range<usize>, panel: &mut Pan
 
 /// Weights and residuals of the panel's rows at the given coefficients; adds up the loss.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "rows index several arrays at once")]
 fn weigh_logistic<const FMA: bool>(
     block: &Block<f64>,
     logistic: &Logistic<'_>,

@@ -367,7 +367,7 @@ mod tests {
             let mut offsets = vec![0];
             let mut masked = vec![];
             for u in 0..user_count {
-                masked.extend((0..item_count as u32).filter(|i| (i * 31 + u as u32 * 17) % 5 == 0));
+                masked.extend((0..item_count as u32).filter(|i| (i * 31 + u as u32 * 17).is_multiple_of(5)));
                 offsets.push(masked.len());
             }
             let rows: Vec<u32> = (0..user_count as u32).rev().chain([0, 0, 1]).collect();

@@ -1452,6 +1452,7 @@ impl Model for LogisticModel {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
     use std::sync::atomic::AtomicBool;
 
     use datafusion::arrow::array::{BooleanArray, DictionaryArray, Int64Array, StringViewArray};
@@ -1543,7 +1544,7 @@ mod tests {
     fn coefficients_are_scikit_learns() {
         let input = rows(customers(0..40), 7);
         let label = ("label", text("churned"));
-        let fitted = fit_on(&input, &[label.clone()], 2).unwrap();
+        let fitted = fit_on(&input, from_ref(&label), 2).unwrap();
         let wanted = [
             0.101_312_837_318_033_21,
             0.526_448_056_704_238,
@@ -1627,9 +1628,9 @@ mod tests {
     #[test]
     fn order_partitions_and_threads_do_not_show() {
         let label = ("label", text("churned"));
-        let one = fit_on(&rows(customers(0..2_000), 2_000), &[label.clone()], 1).unwrap();
+        let one = fit_on(&rows(customers(0..2_000), 2_000), from_ref(&label), 1).unwrap();
         let wanted: Vec<f64> = column(&one, "coefficient").into_iter().flatten().collect();
-        let seven = fit_on(&rows(customers(0..2_000), 289), &[label.clone()], 7).unwrap();
+        let seven = fit_on(&rows(customers(0..2_000), 289), from_ref(&label), 7).unwrap();
         assert_eq!(column(&one, "coefficient"), column(&seven, "coefficient"));
         assert_eq!(one.row_scores, seven.row_scores);
         let shuffled = (0..2_000).map(|i| (i * 777 + 5) % 2_000);
@@ -1720,7 +1721,7 @@ mod tests {
     #[test]
     fn labels_of_any_type() {
         let x: ArrayRef = Arc::new(Float64Array::from_iter_values((0..30).map(f64::from)));
-        let yes = |i: usize| i % 3 == 0 || i > 20;
+        let yes = |i: usize| i.is_multiple_of(3) || i > 20;
         let labels: Vec<ArrayRef> = vec![
             Arc::new(BooleanArray::from((0..30).map(yes).collect::<Vec<_>>())),
             Arc::new(Int64Array::from_iter_values(
@@ -1805,7 +1806,7 @@ mod tests {
             }
             (fitted.info.notices, coefficients)
         };
-        let (said, _) = notices(vec![("x", &x), ("y", &y)], &[label.clone()]);
+        let (said, _) = notices(vec![("x", &x), ("y", &y)], from_ref(&label));
         assert_eq!(
             said,
             ["the features separate the classes perfectly; only the penalty l2 = 1 keeps the coefficients finite"]
@@ -1836,7 +1837,7 @@ mod tests {
             ["constant or a linear combination of other columns: 'z'; their coefficients are 0"]
         );
         assert_eq!(coefficients[2], 0.0);
-        let (alone, _) = (notices(vec![("x", &x), ("y", &noisy)], &[label.clone(), free]).1, ());
+        let (_, alone) = notices(vec![("x", &x), ("y", &noisy)], &[label.clone(), free]);
         assert!((alone[1] - coefficients[1]).abs() < 1e-9);
         let (said, coefficients) = notices(vec![("x", &x), ("z", &twice), ("y", &noisy)], &[label]);
         assert_eq!(

@@ -81,7 +81,7 @@ pub(super) struct SessionArguments {
     #[arg(short, long)]
     pub(super) quiet: bool,
 
-    /// Folder or URL where models are kept [default: .dfml/models]
+    /// Folder or URL where models are kept [default: .dfml/models; for the tour .models in DIR]
     #[arg(long, value_name = "PLACE")]
     pub(super) store: Option<String>,
 

@@ -5,6 +5,7 @@ use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 
 use super::lexer::Statement;
+use crate::error::nearest;
 
 /// Where a statement stands.
 #[derive(Debug, Clone, Copy)]
@@ -105,8 +106,14 @@ fn place(error: &DataFusionError) -> Option<(usize, usize, usize)> {
 }
 
 /// The lines to print for an error of a statement.
-pub(super) fn report(error: &DataFusionError, script: Script<'_>, statement: &Statement<'_>) -> String {
-    let mut lines = format!("error: {}", sentence(error));
+pub(super) fn report(
+    error: &DataFusionError,
+    script: Script<'_>,
+    statement: &Statement<'_>,
+    tables: &[String],
+) -> String {
+    let sentence = sentence(error);
+    let mut lines = format!("error: {}", missing_table(&sentence, tables).unwrap_or(sentence));
     let Some((line, column, length)) = place(error) else {
         if let Some(name) = script.name {
             lines.push_str(&format!(
@@ -149,6 +156,19 @@ pub(super) fn report(error: &DataFusionError, script: Script<'_>, statement: &St
     lines
 }
 
+/// `table 'datafusion.public.custmers' not found` in the words of the shell, with the table that may be meant.
+fn missing_table(sentence: &str, tables: &[String]) -> Option<String> {
+    let full = sentence.strip_prefix("table '")?.strip_suffix("' not found")?;
+    let name = full
+        .strip_prefix("datafusion.public.")
+        .or_else(|| full.strip_prefix("datafusion."))
+        .unwrap_or(full);
+    Some(match nearest(name, tables.iter().map(String::as_str)) {
+        Some(near) => format!("there is no table '{name}'; did you mean {near}?"),
+        None => format!("there is no table '{name}'; \\d lists those that there are"),
+    })
+}
+
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text[..offset].matches('\n').count()
 }
@@ -171,7 +191,7 @@ mod tests {
             text,
         };
         assert_eq!(
-            report(&error, script, &statements(text)[1]),
+            report(&error, script, &statements(text)[1], &[]),
             "error: Expected: end of statement, found: FORM\n  a.sql:2:   SELECT 2 FORM t;\n                      ^"
         );
     }
@@ -180,11 +200,22 @@ mod tests {
     fn later_lines_of_a_statement() {
         let text = "SELECT 1,\n2 3";
         let error = parser_error("Expected: end of statement, found: 3 at Line: 2, Column: 3");
-        let shown = report(&error, Script { name: None, text }, &statements(text)[0]);
+        let shown = report(&error, Script { name: None, text }, &statements(text)[0], &[]);
         assert_eq!(
             shown,
             "error: Expected: end of statement, found: 3\n  line 2: 2 3\n            ^"
         );
+    }
+
+    #[test]
+    fn a_missing_table_has_its_nearest() {
+        let error = DataFusionError::Plan("table 'datafusion.public.order' not found".into());
+        let script = Script {
+            name: None,
+            text: "SELECT * FROM order",
+        };
+        let shown = report(&error, script, &statements(script.text)[0], &["orders".into()]);
+        assert_eq!(shown, "error: there is no table 'order'; did you mean orders?");
     }
 
     #[test]

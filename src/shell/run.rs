@@ -163,7 +163,7 @@ impl Shell {
                 Err(Stop::Interrupted)
             }
             Err(Problem::Error(e)) => {
-                say(report(&e, script, statement));
+                say(report(&e, script, statement, &self.tables()));
                 Err(Stop::Failed)
             }
         }

@@ -442,6 +442,84 @@ fn files_over_http() {
 }
 
 #[test]
+fn lakes_and_models_on_s3() {
+    use crate::s3_server::{ACCESS_KEY, BUCKET, SECRET_KEY, start};
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (endpoint, _objects) = runtime.block_on(start());
+    let folder = folder();
+    let on_s3 = |arguments: &[&str]| {
+        let mut command = dfml(folder.path());
+        command
+            .args(["-q", "--format", "csv"])
+            .args(arguments)
+            .stdin(Stdio::null());
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ALLOW_HTTP", "true"),
+        ] {
+            command.env(name, value);
+        }
+        command.output().unwrap()
+    };
+    let one = |arguments: &[&str]| {
+        let output = on_s3(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+        out(&output)
+    };
+    let root = format!("s3://{BUCKET}/shop");
+    let write = format!(
+        "COPY (SELECT value AS n, value % 2 AS odd FROM generate_series(1, 10)) \
+         TO '{root}/orders/' STORED AS PARQUET PARTITIONED BY (odd); \
+         COPY (VALUES (7)) TO '{root}/prices.csv' STORED AS CSV"
+    );
+    assert_eq!(one(&["-c", &write]), "");
+    assert_eq!(
+        one(&["-c", &format!("SELECT sum(n) AS s FROM '{root}/orders/' WHERE odd = 1")]),
+        "s\n25\n"
+    );
+    assert_eq!(
+        one(&["-c", &format!("SELECT count(*) AS n FROM '{root}/orders'")]),
+        "n\n10\n"
+    );
+    let external = format!(
+        "CREATE EXTERNAL TABLE prices STORED AS CSV LOCATION '{root}/prices.csv'; SELECT column1 AS p FROM prices"
+    );
+    assert_eq!(one(&["-c", &external]), "p\n7\n");
+    assert_eq!(
+        one(&[
+            &root,
+            "-c",
+            "SELECT (SELECT count(*) FROM orders) + (SELECT max(column1) FROM prices) AS n"
+        ]),
+        "n\n17\n"
+    );
+
+    let store = format!("s3://{BUCKET}/models");
+    let train = "SELECT count(*) > 0 AS trained FROM ML.TRAIN('segments', (SELECT recency, frequency FROM customers), \
+                 model_type => 'kmeans', k => 3)";
+    assert_eq!(
+        one(&["--store", &store, "-c", TEN_CUSTOMERS, "-c", train]),
+        "trained\ntrue\n"
+    );
+    assert_eq!(
+        one(&["--store", &store, "-c", "SELECT name FROM ml.models"]),
+        "name\nsegments\n"
+    );
+
+    let output = on_s3(&["-c", &format!("SELECT * FROM '{root}/nothing.parquet'")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).contains("there is no Parquet, CSV or JSON file at 's3://"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
 fn models_last_in_a_folder_that_is_made_when_it_is_needed() {
     let folder = folder();
     answer(folder.path(), &["-q", "-c", "SELECT * FROM ml.models"]);
@@ -508,6 +586,10 @@ fn commands_of_the_shell_work_in_scripts() {
 
     for (command, part) in [
         ("\\d web_visit", "did you mean web_visits?"),
+        (
+            "SELECT * FROM web_visit",
+            "there is no table 'web_visit'; did you mean web_visits?",
+        ),
         ("\\h KMEANS_SEGMENTS", "did you mean KMEANS_SEGMENT?"),
         ("\\timming", "did you mean \\timing?"),
         ("\\format xml", "not 'xml'"),
@@ -594,7 +676,7 @@ mod terminal {
         let mut session = open(folder.path(), &[]);
         enter(&mut session, "SELECT 40 +");
         enter(&mut session, "2 AS answer;");
-        session.exp_string("│     42 │").unwrap();
+        session.exp_string("     42 ").unwrap();
         session.exp_string("1 row in ").unwrap();
         session.exp_string("dfml> ").unwrap();
         enter(&mut session, "SELECT nothing;");

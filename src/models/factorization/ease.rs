@@ -5,8 +5,6 @@
 
 use std::time::Instant;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::interactions::Interactions;
@@ -18,6 +16,10 @@ pub(super) const MOST_ITEMS: usize = 20_000;
 
 /// Rows of a block: the steps of the inverse.
 const BLOCK: usize = 128;
+/// Columns of a tile: two AVX2 registers.
+const PANEL: usize = 8;
+/// Rows of a tile: 6 × 8 sums are 12 of AVX2's 16 registers, enough to hide the latency of a multiply-add.
+const TILE_ROWS: usize = 6;
 
 /// The weights `B`, items × items, row-major, and the pass that made them.
 ///
@@ -28,7 +30,7 @@ pub(super) fn fit(l2: f64, users: &Interactions, context: &FitContext<'_>) -> Re
     let started = Instant::now();
     context
         .memory
-        .take(m * m * 12 + m * BLOCK * 16, "the item-item matrix of method 'ease'")?;
+        .take(m * m * 12 + m * BLOCK * 24, "the item-item matrix of method 'ease'")?;
     let (items, _) = users.transposed();
     let (mut matrix, pairs) = (vec![0f64; m * m], users.items.len());
     context.pool.install(|| {
@@ -73,11 +75,12 @@ pub(super) fn fit(l2: f64, users: &Interactions, context: &FitContext<'_>) -> Re
 /// Inverts a symmetric positive definite matrix in place: `m × m`, row-major, the lower triangle alone read and written.
 ///
 /// The blocked sweep operator (Goodnight, "A Tutorial on the SWEEP Operator", 1979): it needs one matrix where a Cholesky
-/// factorization, its inverse and their product need two, at the same number of operations. Every block is computed by one
-/// thread, so the result does not depend on how many there are.
+/// factorization, its inverse and their product need two, at the same number of operations. Every number is one thread's
+/// sum in a fixed order, so the result does not depend on how many threads there are.
 fn invert(a: &mut [f64], m: usize, context: &FitContext<'_>) -> Result<()> {
     let mut columns = vec![0f64; m * BLOCK];
     let mut scaled = vec![0f64; m * BLOCK];
+    let mut panels = vec![0f64; m.next_multiple_of(PANEL) * BLOCK];
     for k0 in (0..m).step_by(BLOCK) {
         context.check_cancelled()?;
         let width = BLOCK.min(m - k0);
@@ -95,47 +98,46 @@ fn invert(a: &mut [f64], m: usize, context: &FitContext<'_>) -> Result<()> {
                 "method 'ease': the item-item matrix cannot be inverted with this l2; use a larger one",
             ));
         }
-        let (columns, pivot) = (&*columns, &*pivot);
+        let mut pivot_panels = vec![0f64; width.next_multiple_of(PANEL) * width];
+        pack(&pivot, width, &mut pivot_panels);
+        let (columns, panels) = (&*columns, &mut panels[..m.next_multiple_of(PANEL) * width]);
         context.pool.install(|| {
-            scaled
-                .par_chunks_mut(BLOCK * width)
-                .zip(columns.par_chunks(BLOCK * width))
-                .for_each(|(scaled, columns)| {
-                    let rows = columns.len() / width;
-                    matmul(
-                        MatMut::from_row_major_slice_mut(scaled, rows, width),
-                        Accum::Replace,
-                        MatRef::from_row_major_slice(columns, rows, width),
-                        MatRef::from_row_major_slice(pivot, width, width),
-                        1.0,
-                        Par::Seq,
-                    );
+            let rows = BLOCK * width;
+            panels
+                .par_chunks_mut(rows)
+                .zip(columns.par_chunks(rows))
+                .for_each(|(panels, columns)| {
+                    pack(columns, width, panels);
                 });
-            let scaled = &*scaled;
+            scaled
+                .par_chunks_mut(rows)
+                .zip(columns.par_chunks(rows))
+                .for_each(|(scaled, columns)| {
+                    multiply(columns, width, &pivot_panels, width, |row, column, sums| {
+                        scaled[row * width + column..][..sums.len()].copy_from_slice(sums);
+                    });
+                });
+            let (scaled, panels) = (&*scaled, &*panels);
             a.par_chunks_mut(BLOCK * m).enumerate().for_each(|(block, rows)| {
                 let i0 = block * BLOCK;
-                let height = rows.len() / m;
                 if i0 == k0 {
                     for (q, row) in rows.chunks_exact_mut(m).enumerate() {
                         for (j, value) in row[..k0].iter_mut().enumerate() {
                             *value = scaled[j * width + q];
                         }
-                        for (j, value) in row[k0..k0 + width].iter_mut().enumerate() {
-                            *value = -pivot[q * width + j];
+                        for (value, pivot) in row[k0..k0 + width].iter_mut().zip(&pivot[q * width..]) {
+                            *value = -*pivot;
                         }
                     }
                     return;
                 }
-                let end = i0 + height;
+                let end = i0 + rows.len() / m;
                 let left = &scaled[i0 * width..end * width];
-                matmul(
-                    MatMut::from_row_major_slice_with_stride_mut(rows, height, end, m),
-                    Accum::Add,
-                    MatRef::from_row_major_slice(left, height, width),
-                    MatRef::from_row_major_slice(&columns[..end * width], end, width).transpose(),
-                    -1.0,
-                    Par::Seq,
-                );
+                multiply(left, width, panels, end, |row, column, sums| {
+                    for (value, sum) in rows[row * m + column..].iter_mut().zip(sums) {
+                        *value -= *sum;
+                    }
+                });
                 if i0 > k0 {
                     for (row, left) in rows.chunks_exact_mut(m).zip(left.chunks_exact(width)) {
                         row[k0..k0 + width].copy_from_slice(left);
@@ -147,6 +149,108 @@ fn invert(a: &mut [f64], m: usize, context: &FitContext<'_>) -> Result<()> {
     // Sweeping every block leaves minus the inverse.
     context.pool.install(|| a.par_iter_mut().for_each(|v| *v = -*v));
     Ok(())
+}
+
+/// Lays out the transpose of `rows` (each of `depth` numbers) in panels of 8 columns, zeros after the last.
+fn pack(rows: &[f64], depth: usize, panels: &mut [f64]) {
+    for (panel, rows) in panels.chunks_exact_mut(PANEL * depth).zip(rows.chunks(PANEL * depth)) {
+        panel.fill(0.0);
+        for (l, row) in rows.chunks_exact(depth).enumerate() {
+            for (k, value) in row.iter().enumerate() {
+                panel[k * PANEL + l] = *value;
+            }
+        }
+    }
+}
+
+/// The product of `left` (rows of `depth` numbers) and the first `columns` columns of [`pack`]'s panels: `put` is given each
+/// row, first column and the sums from there on.
+fn multiply(left: &[f64], depth: usize, panels: &[f64], columns: usize, mut put: impl FnMut(usize, usize, &[f64])) {
+    let fma = has_avx2_fma();
+    for (p, panel) in panels
+        .chunks_exact(PANEL * depth)
+        .take(columns.div_ceil(PANEL))
+        .enumerate()
+    {
+        let width = PANEL.min(columns - p * PANEL);
+        for (t, rows) in left.chunks(TILE_ROWS * depth).enumerate() {
+            let count = rows.len() / depth;
+            // A short tile repeats its last row.
+            let tile: [&[f64]; TILE_ROWS] = std::array::from_fn(|r| &rows[r.min(count - 1) * depth..][..depth]);
+            let sums = tile_product(&tile, panel, fma);
+            for (r, sums) in sums.iter().take(count).enumerate() {
+                put(t * TILE_ROWS + r, p * PANEL, &sums[..width]);
+            }
+        }
+    }
+}
+
+/// Six rows times one panel, each sum a single chain.
+fn tile_product(rows: &[&[f64]; TILE_ROWS], panel: &[f64], fma: bool) -> [[f64; PANEL]; TILE_ROWS] {
+    #[cfg(target_arch = "x86_64")]
+    if fma {
+        // SAFETY: `fma` is true only where AVX2 and FMA were found.
+        return unsafe { avx2::tile_product(rows, panel) };
+    }
+    let _ = fma;
+    let mut sums = [[0f64; PANEL]; TILE_ROWS];
+    for (row, sums) in rows.iter().zip(&mut sums) {
+        for (x, columns) in row.iter().zip(panel.chunks_exact(PANEL)) {
+            for (sum, y) in sums.iter_mut().zip(columns) {
+                *sum += x * y;
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2_fma() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2_fma() -> bool {
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        _mm256_broadcast_sd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_setzero_pd, _mm256_storeu_pd,
+    };
+
+    use super::{PANEL, TILE_ROWS};
+
+    /// # Safety
+    /// The machine has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn tile_product(rows: &[&[f64]; TILE_ROWS], panel: &[f64]) -> [[f64; PANEL]; TILE_ROWS] {
+        let depth = panel.len() / PANEL;
+        assert!(rows.iter().all(|row| row.len() >= depth));
+        let rows: [*const f64; TILE_ROWS] = rows.map(<[f64]>::as_ptr);
+        let mut sums = [[_mm256_setzero_pd(); 2]; TILE_ROWS];
+        for k in 0..depth {
+            // SAFETY: `k < depth`, and the assertion above.
+            unsafe {
+                let columns = panel.as_ptr().add(k * PANEL);
+                let (low, high) = (_mm256_loadu_pd(columns), _mm256_loadu_pd(columns.add(4)));
+                for (row, sum) in rows.iter().zip(sums.iter_mut()) {
+                    let x = _mm256_broadcast_sd(&*row.add(k));
+                    *sum = [_mm256_fmadd_pd(x, low, sum[0]), _mm256_fmadd_pd(x, high, sum[1])];
+                }
+            }
+        }
+        let mut out = [[0f64; PANEL]; TILE_ROWS];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            // SAFETY: a row of `out` is two registers.
+            unsafe {
+                _mm256_storeu_pd(out.as_mut_ptr(), sum[0]);
+                _mm256_storeu_pd(out.as_mut_ptr().add(4), sum[1]);
+            }
+        }
+        out
+    }
 }
 
 /// Inverts a small symmetric matrix, `n × n`, all of it; false if it is not positive definite.

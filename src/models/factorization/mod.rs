@@ -114,10 +114,7 @@ static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "l2",
         aliases: &["l2_reg"],
-        kind: OptionKind::Float {
-            min: 0.0,
-            max: f64::MAX,
-        },
+        kind: OptionKind::Float { min: 0.0, max: 1e12 },
         default: "0.007 for 'als', 500 for 'ease'",
         help: "Regularisation. For 'als' it is multiplied by (pairs of the user or item + unobserved_weight × all it could have) ^ \
                frequency_exponent.",

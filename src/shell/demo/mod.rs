@@ -44,7 +44,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::{Error, Result};
 use shop::{History, MONTHS, Shop, month_name};
@@ -54,7 +54,7 @@ use tables::Table;
 const CUSTOMERS: f64 = 10_000.0;
 /// Products at scale 1; a shop's range grows more slowly than its customers, by the power 0.3.
 const PRODUCTS: f64 = 800.0;
-/// Customers whose history is in memory at once; it ends in a row group of each file.
+/// Customers whose history is in memory at once; it goes into a row group of each file.
 const CHUNK_CUSTOMERS: u64 = 10_000;
 /// After so many chunks new files are begun, so that neither files nor the memory for their footers grow without bound.
 const CHUNKS_PER_FILE: u64 = 10;
@@ -96,10 +96,11 @@ pub fn write(dir: &Path, scale: f64, seed: u64, progress: &mut dyn FnMut(&str)) 
     })?;
     let chunk_count = customer_count.div_ceil(CHUNK_CUSTOMERS);
     let (mut order_count, mut review_count) = (0, 0);
+    let mut history = History::default();
     for chunk in 0..chunk_count {
         let numbers = chunk * CHUNK_CUSTOMERS..((chunk + 1) * CHUNK_CUSTOMERS).min(customer_count);
         let end = numbers.end;
-        let mut history = History::default();
+        history.clear();
         let customers: Vec<_> = numbers
             .map(|number| {
                 let profile = shop.profile(number);
@@ -134,7 +135,6 @@ pub fn write(dir: &Path, scale: f64, seed: u64, progress: &mut dyn FnMut(&str)) 
         })?;
         order_count += history.orders.len() as i64;
         review_count += history.reviews.len() as i64;
-        lake.end_chunk()?;
         if (chunk + 1) % CHUNKS_PER_FILE == 0 && end < customer_count {
             lake.end_files()?;
             progress(&format!(
@@ -203,7 +203,7 @@ impl<'a> Lake<'a> {
             .ok_or_else(|| Error::store(format!("the file in '{}' is not open", folder.display())))
     }
 
-    /// Appends `row_count` rows, batch by batch as `batch` makes them.
+    /// Appends `row_count` rows, batch by batch as `batch` makes them, as a row group: nothing of them stays in memory.
     fn append(
         &mut self,
         table: Table,
@@ -211,22 +211,16 @@ impl<'a> Lake<'a> {
         row_count: usize,
         batch: impl Fn(std::ops::Range<usize>) -> Result<RecordBatch>,
     ) -> Result<()> {
+        if row_count == 0 {
+            return Ok(());
+        }
+        let writer = self.writer(table, month)?;
+        let refused = |e| cannot_write(Path::new(table.folder()), e);
         for start in (0..row_count).step_by(BATCH_ROWS) {
             let batch = batch(start..(start + BATCH_ROWS).min(row_count))?;
-            let writer = self.writer(table, month)?;
-            writer
-                .write(&batch)
-                .map_err(|e| cannot_write(Path::new(table.folder()), e))?;
+            writer.write(&batch).map_err(refused)?;
         }
-        Ok(())
-    }
-
-    /// Ends a row group in every file: what it held leaves the memory.
-    fn end_chunk(&mut self) -> Result<()> {
-        for (folder, writer) in &mut self.open {
-            writer.flush().map_err(|e| cannot_write(folder, e))?;
-        }
-        Ok(())
+        writer.flush().map_err(refused)
     }
 
     fn end_files(&mut self) -> Result<()> {
@@ -243,8 +237,11 @@ fn create(folder: &Path, generation: usize, schema: SchemaRef) -> Result<ArrowWr
     std::fs::create_dir_all(folder).map_err(|e| cannot_write(folder, e))?;
     let path = folder.join(format!("part-{generation:04}.parquet"));
     let file = File::create(&path).map_err(|e| cannot_write(&path, e))?;
+    // A column of a row group is a page or two: an index of pages would tell no more than the row group's own statistics.
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
         .build();
     ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| cannot_write(&path, e))
 }

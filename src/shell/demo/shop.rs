@@ -522,7 +522,8 @@ pub(super) struct Event {
     pub(super) customer: Option<i64>,
     pub(super) product: Option<u32>,
     pub(super) kind: EventKind,
-    pub(super) device: Option<usize>,
+    /// Index into [`DEVICES`].
+    pub(super) device: Option<u8>,
 }
 
 /// One review.
@@ -553,6 +554,13 @@ pub(super) struct History {
 }
 
 impl History {
+    /// Forgets everything, and keeps the memory for the next customers.
+    pub(super) fn clear(&mut self) {
+        self.orders.clear();
+        self.events.clear();
+        self.reviews.clear();
+    }
+
     /// Puts everything in order of time, and of customers within a moment.
     pub(super) fn sort(&mut self) {
         // Stable: what one customer does within a second stays in the order in which it was done.
@@ -908,8 +916,8 @@ pub(super) fn month_of(day: i32) -> usize {
 /// A parcel that takes more days than these is late.
 pub(super) const LATE_DAYS: i32 = 5;
 
-fn device(rng: &mut Pcg64Mcg) -> Option<usize> {
-    chance(rng, 0.97).then(|| choose(rng, [0.58, 0.34, 0.08].into_iter()))
+fn device(rng: &mut Pcg64Mcg) -> Option<u8> {
+    chance(rng, 0.97).then(|| choose(rng, [0.58, 0.34, 0.08].into_iter()) as u8)
 }
 
 /// What the site sees of an order that was not made in the store: products looked at, and the purchase.

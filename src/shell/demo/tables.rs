@@ -281,7 +281,7 @@ pub(super) fn events(rows: &[Event]) -> Result<RecordBatch> {
         int64_or_null(rows, |e| e.customer),
         int64_or_null(rows, |e| e.product.map(product_id)),
         text(rows, |e| Some(e.kind.name())),
-        text(rows, |e| e.device.map(|d| DEVICES[d])),
+        text(rows, |e| e.device.map(|d| DEVICES[usize::from(d)])),
     ])
 }
 
