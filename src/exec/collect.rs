@@ -11,7 +11,7 @@ use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::execution::{SpillFile, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream};
 use futures::StreamExt;
@@ -50,16 +50,18 @@ impl CollectedRows {
         context: &Arc<TaskContext>,
     ) -> Result<Self> {
         let mut tasks = JoinSet::new();
-        for partition in 0..input.output_partitioning().partition_count() {
+        let partition_count = input.output_partitioning().partition_count();
+        // Half of what there is stays free for the blocks and the fit, which cannot spill.
+        let budget = match context.memory_pool().memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / 2 / partition_count.max(1),
+            _ => usize::MAX,
+        };
+        for partition in 0..partition_count {
             let stream = input.execute(partition, Arc::clone(context))?;
             let context = Arc::clone(context);
             let schema = Arc::clone(&schema);
-            tasks.spawn(async move {
-                (
-                    partition,
-                    PartitionReader::new(schema, context, partition).read(stream).await,
-                )
-            });
+            let reader = PartitionReader::new(schema, context, partition, budget);
+            tasks.spawn(async move { (partition, reader.read(stream).await) });
         }
         let mut read = vec![];
         while let Some(done) = tasks.join_next().await {
@@ -153,6 +155,8 @@ struct PartitionReader {
     schema: SchemaRef,
     context: Arc<TaskContext>,
     memory: MemoryReservation,
+    /// At most so many bytes stay in memory.
+    budget: usize,
     batches: Vec<Stored>,
     spill: Option<Spill>,
     spilled_bytes: usize,
@@ -165,7 +169,7 @@ struct Spill {
 }
 
 impl PartitionReader {
-    fn new(schema: SchemaRef, context: Arc<TaskContext>, partition: usize) -> Self {
+    fn new(schema: SchemaRef, context: Arc<TaskContext>, partition: usize, budget: usize) -> Self {
         let memory = MemoryConsumer::new(format!("datafusion-ml rows[{partition}]"))
             .with_can_spill(true)
             .register(context.memory_pool());
@@ -173,6 +177,7 @@ impl PartitionReader {
             schema,
             context,
             memory,
+            budget,
             batches: vec![],
             spill: None,
             spilled_bytes: 0,
@@ -185,7 +190,9 @@ impl PartitionReader {
             if batch.num_rows() == 0 {
                 continue;
             }
-            if self.spill.is_none() && self.memory.try_grow(batch.get_array_memory_size()).is_ok() {
+            let bytes = batch.get_array_memory_size();
+            let fits = self.spill.is_none() && self.memory.size().saturating_add(bytes) <= self.budget;
+            if fits && self.memory.try_grow(bytes).is_ok() {
                 self.batches.push(Stored::Memory(batch));
             } else {
                 // Once over the limit, everything further of this partition goes to disk.

@@ -8,12 +8,13 @@ mod relation;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{ScalarUDF, WindowUDF};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::SessionContext;
 
 use self::functions::recommend::RecommendFunction;
 use self::functions::scalar::ScalarVerb;
-use self::functions::window::SegmentWindow;
+use self::functions::window::{OverDecides, SegmentName, SegmentWindow};
 use self::relation::FunctionPlanner;
 use crate::error::Result;
 use crate::models::MODELS;
@@ -39,10 +40,20 @@ pub(crate) fn register(ctx: &SessionContext) -> Result<()> {
     ctx.register_relation_planner(Arc::new(FunctionPlanner {
         session: Arc::clone(&session),
     }))?;
+    let window = Arc::new(WindowUDF::from(SegmentWindow::new(Arc::clone(&session))));
     for model_type in MODELS.iter().filter(|m| !m.verb_fields().is_empty()) {
-        ctx.register_udf(ScalarUDF::from(ScalarVerb::new(Arc::clone(&session), *model_type)));
+        let scalar = ScalarUDF::from(ScalarVerb::new(Arc::clone(&session), *model_type));
+        if scalar.name() == window.name() {
+            let planner = OverDecides {
+                scalar: Arc::new(scalar),
+                window: Arc::clone(&window),
+            };
+            ctx.state_ref().write().register_expr_planner(Arc::new(planner))?;
+            ctx.register_udaf(AggregateUDF::from(SegmentName::new()));
+        } else {
+            ctx.register_udf(scalar);
+        }
     }
-    ctx.register_udf(ScalarUDF::from(RecommendFunction::new(Arc::clone(&session))));
-    ctx.register_udwf(WindowUDF::from(SegmentWindow::new(session)));
+    ctx.register_udf(ScalarUDF::from(RecommendFunction::new(session)));
     Ok(())
 }

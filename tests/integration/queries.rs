@@ -183,7 +183,7 @@ async fn a_single_threaded_runtime_will_do() {
     .await;
     let scored = text(
         &ctx,
-        "SELECT count(KMEANS_SEGMENT('m', value)) FROM (SELECT value FROM generate_series(1, 9)) AS t",
+        "SELECT count(KMEANS_SEGMENT('m', x)) FROM (SELECT value AS x FROM generate_series(1, 9)) AS t",
     )
     .await;
     assert!(scored.contains("| 9 "), "{scored}");

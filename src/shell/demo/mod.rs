@@ -24,7 +24,7 @@
 //!   kind the rate of orders varies (gamma, coefficient of variation one third).
 //! - **Tastes**: a customer likes one to three of the eight categories, and a brand within each. Four lines of a basket in five
 //!   come from these; within a shelf, the n-th product sells in proportion to (n + 2)^-0.8.
-//! - **Churn**: each month a customer may leave for good. The log-odds begin at the kind's own and rise by 1.25 with each unit of
+//! - **Churn**: each month a customer may leave for good. The log-odds begin at the kind's own and rise by 1.7 with each unit of
 //!   *trouble* (a late parcel and a call for support are 0.8 each; two fifths of all trouble are forgotten each month) and fall with
 //!   years since the sign-up and for readers of the newsletter. The records hold what happened, never the odds.
 //! - **churned** is true where there is no order in the last 90 days of the lake (from 2025-10-03), false where there is one, and
@@ -44,6 +44,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ const BATCH_ROWS: usize = 8_192;
 /// Identifiers of customers stay within what DOUBLE holds exactly, and a lake within what a disk does.
 const MAX_SCALE: f64 = 100_000.0;
 
-/// Writes the lake of a shop of this scale (1: 10,000 customers, about 130,000 orders, 15 MB) and seed into the folder `dir`,
+/// Writes the lake of a shop of this scale (1: 10,000 customers, about 130,000 orders, 10 MB) and seed into the folder `dir`,
 /// which is created if need be. `progress` is told now and then how far it is, in words.
 ///
 /// The bytes depend on the scale and the seed alone. Memory does not grow with the scale, but for the list of products: it holds
@@ -215,7 +216,7 @@ impl<'a> Lake<'a> {
             return Ok(());
         }
         let writer = self.writer(table, month)?;
-        let refused = |e| cannot_write(Path::new(table.folder()), e);
+        let refused = |e: ParquetError| cannot_write(Path::new(table.folder()), e);
         for start in (0..row_count).step_by(BATCH_ROWS) {
             let batch = batch(start..(start + BATCH_ROWS).min(row_count))?;
             writer.write(&batch).map_err(refused)?;

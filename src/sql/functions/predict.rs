@@ -62,13 +62,15 @@ impl RelationFunction for Predict {
         let column = |i: usize| Expr::Column(input.schema().qualified_field(i).into());
         let call = ScalarUDF::from(function).call(used.into_iter().map(column).collect());
         let predicted = "__predicted";
+        // The query's columns keep their qualifiers: an optimizer rule that moves field accesses would otherwise meet them
+        // under two names.
         let inner: Vec<Expr> = std::iter::once(call.alias(predicted))
-            .chain((0..columns.fields().len()).map(|i| column(i).alias(columns.field(i).name())))
+            .chain((0..columns.fields().len()).map(column))
             .collect();
         let outer: Vec<Expr> = added
             .iter()
             .map(|f| get_field(ident(predicted), f.name().as_str()).alias(f.name()))
-            .chain(columns.fields().iter().map(|f| ident(f.name())))
+            .chain((0..columns.fields().len()).map(column))
             .collect();
         Ok(LogicalPlanBuilder::from(input)
             .project(inner)?

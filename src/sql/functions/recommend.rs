@@ -114,12 +114,11 @@ impl Recommend {
         ))?[..] else {
             return Err(Error::request("a ranking has four columns"));
         };
-        let user_name = columns.field(user).name().as_str();
         let ranked = "__ranked";
         let user_expr = Expr::Column(input.schema().qualified_field(user).into());
         let call = ScalarUDF::from(function).call(vec![user_expr.clone()]);
         let plan = LogicalPlanBuilder::from(input)
-            .project(vec![user_expr.alias(user_name), call.alias(ranked)])?
+            .project(vec![user_expr.clone(), call.alias(ranked)])?
             .unnest_column_with_options(
                 datafusion::common::Column::from_name(ranked),
                 UnnestOptions {
@@ -128,7 +127,7 @@ impl Recommend {
                 },
             )?
             .project(vec![
-                ident(user_name),
+                user_expr,
                 get_field(ident(ranked), "item").alias(item.name()),
                 get_field(ident(ranked), "rank").alias(rank.name()),
                 get_field(ident(ranked), "score").alias(score.name()),

@@ -1,4 +1,5 @@
-//! The window form of `KMEANS_SEGMENT`: `KMEANS_SEGMENT(4, recency, frequency) OVER (PARTITION BY region)`.
+//! The window form of `KMEANS_SEGMENT`: `KMEANS_SEGMENT(4, recency, frequency) OVER (PARTITION BY region)`, and what tells it
+//! from the scalar form.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,8 +8,13 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
-use datafusion::logical_expr::{PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
+use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, PartitionEvaluatorArgs, WindowUDFFieldArgs};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, Expr, PartitionEvaluator, ScalarUDF, Signature, Volatility,
+    WindowFunctionDefinition, WindowUDF, WindowUDFImpl,
+};
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::error::{Error, Result};
@@ -33,6 +39,92 @@ impl SegmentWindow {
             session,
             signature: Signature::variadic_any(Volatility::Immutable),
         }
+    }
+}
+
+/// Stands for the name `kmeans_segment` in expressions, and is replaced by [`OverDecides`] before anything is planned.
+///
+/// DataFusion 55 takes a registered scalar function without looking at OVER, so a name that is both a scalar and a window
+/// function has to be registered as neither.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SegmentName {
+    signature: Signature,
+}
+
+impl SegmentName {
+    pub(crate) fn new() -> Self {
+        Self {
+            signature: Signature::variadic_any(Volatility::Stable),
+        }
+    }
+}
+
+fn unreplaced() -> Error {
+    Error::request(format!(
+        "{VERB} is no aggregate; call it in SQL, where the session's planner tells its forms apart"
+    ))
+}
+
+impl AggregateUDFImpl for SegmentName {
+    fn name(&self) -> &'static str {
+        "kmeans_segment"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn accumulator(&self, _args: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
+        Err(unreplaced().into())
+    }
+}
+
+/// With OVER, `kmeans_segment` is the window function; without, the scalar one.
+#[derive(Debug)]
+pub(crate) struct OverDecides {
+    pub scalar: Arc<ScalarUDF>,
+    pub window: Arc<WindowUDF>,
+}
+
+impl ExprPlanner for OverDecides {
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> DataFusionResult<PlannerResult<RawAggregateExpr>> {
+        if expr.func.name() != self.window.name() {
+            return Ok(PlannerResult::Original(expr));
+        }
+        if expr.distinct || expr.filter.is_some() || !expr.order_by.is_empty() {
+            return Err(Error::request(format!(
+                "{VERB} is no aggregate: it takes no DISTINCT, FILTER or ORDER BY"
+            ))
+            .into());
+        }
+        Ok(PlannerResult::Planned(self.scalar.call(expr.args)))
+    }
+
+    fn plan_window(&self, expr: RawWindowExpr) -> DataFusionResult<PlannerResult<RawWindowExpr>> {
+        if expr.func_def.name() != self.window.name() {
+            return Ok(PlannerResult::Original(expr));
+        }
+        if expr.distinct || expr.filter.is_some() {
+            return Err(Error::request(format!("{VERB} with OVER takes neither DISTINCT nor FILTER")).into());
+        }
+        let params = WindowFunctionParams {
+            args: expr.args,
+            partition_by: expr.partition_by,
+            order_by: expr.order_by,
+            window_frame: expr.window_frame,
+            filter: None,
+            null_treatment: expr.null_treatment,
+            distinct: false,
+        };
+        let fun = WindowFunctionDefinition::WindowUDF(Arc::clone(&self.window));
+        Ok(PlannerResult::Planned(Expr::WindowFunction(Box::new(WindowFunction {
+            fun,
+            params,
+        }))))
     }
 }
 
