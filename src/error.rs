@@ -109,6 +109,12 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<crate::kernels::Cancelled> for Error {
+    fn from(_: crate::kernels::Cancelled) -> Self {
+        Self::cancelled()
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(e: DataFusionError) -> Self {
         Self::new(ErrorKind::Engine, e.to_string()).with_source(e)

@@ -17,7 +17,7 @@
 //! | [`features`] | Arrow columns to encoded blocks |
 //! | [`metrics`] | how good a model is |
 //! | [`store`] | artefacts on object stores |
-//! | [`kernels`] | assign, gram, factor, top-k |
+//! | [`kernels`] | assign, gram, factor, top-k; a crate of its own in `src/kernels`, so that it is always fully optimised |
 //! | [`device`] | what kernels run on |
 //! | [`options`], [`settings`], [`error`] | what a user may say, and what is said to a user |
 #![deny(missing_docs)]
@@ -27,7 +27,6 @@ pub mod device;
 pub mod error;
 mod exec;
 pub mod features;
-pub mod kernels;
 pub mod metrics;
 pub mod models;
 pub mod options;
@@ -43,6 +42,8 @@ use std::sync::Arc;
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionContext;
 
+/// The heavy work: assign, gram, factor, top-k, over encoded blocks.
+pub use datafusion_ml_kernels as kernels;
 pub use error::{Error, ErrorKind};
 
 /// Registers every function, table and setting on a context that is already built. Calling it again changes nothing.

@@ -14,12 +14,15 @@ use futures::stream::BoxStream;
 use super::fit::FitResult;
 use super::plan::{FitOutput, OutputContext};
 use crate::models::TrainingInfo;
+use crate::options::Options;
 use crate::session::Session;
 
 /// One partition: a row for each pass.
 #[derive(Debug)]
 pub(crate) struct TrainOutput {
     pub model: String,
+    /// The options as the user gave them, which are stored.
+    pub options: Options,
     /// The indices of [`training_info_schema`] that are wanted.
     pub columns: Vec<usize>,
 }
@@ -39,14 +42,14 @@ impl FitOutput for TrainOutput {
         _partition: usize,
         context: &OutputContext,
     ) -> BoxStream<'static, Result<RecordBatch>> {
-        let (model, columns) = (self.model.clone(), self.columns.clone());
+        let (model, options, columns) = (self.model.clone(), self.options.clone(), self.columns.clone());
         let job = context.job.clone();
         let baseline = context.baseline.clone();
         let settings = Session::settings_in(context.task.session_config().options());
         futures::stream::once(async move {
             let store = job.session.store(&settings)?;
             store
-                .save(&model, result.fitted.model.as_ref(), &job.options, &result.fitted.info)
+                .save(&model, result.fitted.model.as_ref(), &options, &result.fitted.info)
                 .await?;
             let batch = training_info_batch(&result.fitted.info)?
                 .project(&columns)

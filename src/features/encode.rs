@@ -12,10 +12,10 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, list};
-use crate::features::block::Block;
 use crate::features::counts::{CategoryCounts, NumberStats, PartCounts};
 use crate::features::time_parts::{TimePart, parse_iso_date, parts_of};
 use crate::features::values::{CHUNK, Category, CategoryReader, NULL_SECONDS, NumberReader};
+use crate::kernels::block::Block;
 use crate::models::{Artefact, FeatureColumn, FeatureKind, FitContext, Rows, feature_columns};
 
 /// Into how many ranges the batches are cut to be learned from side by side; fixed, so that the result does not depend on the

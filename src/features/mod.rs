@@ -1,11 +1,10 @@
 //! Arrow columns to encoded blocks: impute, scale, keep categories as codes.
 
-pub mod block;
 mod counts;
 pub mod encode;
 pub mod time_parts;
 pub(crate) mod values;
 
-pub use block::Block;
+pub use crate::kernels::block::Block;
 pub use encode::{CodeColumn, Encoder, EncoderOptions, NumberColumn, Real, Scaling};
 pub use time_parts::TimePart;

@@ -13,7 +13,7 @@
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::features::Block;
+use crate::block::Block;
 
 /// The label of a row that has none yet.
 pub const UNASSIGNED: u32 = u32::MAX;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::features::Block;
+use crate::Cancelled;
+use crate::block::Block;
 
 /// How many rows are taken at a time.
 const PANEL_ROWS: usize = 128;
@@ -87,7 +87,7 @@ pub fn gram_f64(
     targets: Option<&[f64]>,
     pool: &rayon::ThreadPool,
     cancel: &AtomicBool,
-) -> Result<Gram> {
+) -> Result<Gram, Cancelled> {
     Ok(run(block, &Job::Weighted { weights, targets }, pool, cancel)?.gram)
 }
 
@@ -101,7 +101,7 @@ pub fn logistic_pass_f64(
     job: &Logistic<'_>,
     pool: &rayon::ThreadPool,
     cancel: &AtomicBool,
-) -> Result<LogisticPass> {
+) -> Result<LogisticPass, Cancelled> {
     run(block, &Job::Logistic(*job), pool, cancel)
 }
 
@@ -181,7 +181,12 @@ enum Job<'a> {
     Logistic(Logistic<'a>),
 }
 
-fn run(block: &Block<f64>, job: &Job<'_>, pool: &rayon::ThreadPool, cancel: &AtomicBool) -> Result<LogisticPass> {
+fn run(
+    block: &Block<f64>,
+    job: &Job<'_>,
+    pool: &rayon::ThreadPool,
+    cancel: &AtomicBool,
+) -> Result<LogisticPass, Cancelled> {
     let width = design_width(block);
     let chunks = chunk_count(block.row_count, width);
     let of_chunk = |chunk: usize| {
@@ -190,7 +195,7 @@ fn run(block: &Block<f64>, job: &Job<'_>, pool: &rayon::ThreadPool, cancel: &Ato
     };
     let parts: Vec<LogisticPass> = pool.install(|| (0..chunks).into_par_iter().map(of_chunk).collect());
     if cancel.load(Ordering::Relaxed) {
-        return Err(Error::cancelled());
+        return Err(Cancelled);
     }
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_default();

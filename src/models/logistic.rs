@@ -748,7 +748,7 @@ impl Problem<'_> {
             class_weights: self.weights,
             left_out: self.left_out,
         };
-        logistic_pass_f64(self.block, &job, context.pool, context.cancel)
+        Ok(logistic_pass_f64(self.block, &job, context.pool, context.cancel)?)
     }
 
     /// The code columns' categories among the columns of the design.

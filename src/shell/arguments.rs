@@ -136,15 +136,11 @@ pub(super) enum Input {
 }
 
 impl Arguments {
-    /// The arguments of this process, with `-c` and `-f` in the order in which they were given.
+    /// The arguments in these words, with `-c` and `-f` in the order in which they were given.
     ///
     /// # Errors
     /// Clap's: a usage error, `--help` or `--version`.
-    pub(super) fn from_process() -> Result<(Self, Vec<Input>), clap::Error> {
-        Self::from_words(std::env::args_os())
-    }
-
-    fn from_words<T: Into<std::ffi::OsString> + Clone>(
+    pub(super) fn from_words<T: Into<std::ffi::OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<(Self, Vec<Input>), clap::Error> {
         let matches = Self::command().try_get_matches_from(words)?;

@@ -50,7 +50,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Runs the program with this process's arguments: 0 if all went well, 1 after an error, 2 for a wrong command line, 130
 /// after Ctrl-C.
 pub fn main() -> ExitCode {
-    let (arguments, inputs) = match Arguments::from_process() {
+    run_with(std::env::args_os())
+}
+
+/// As [`main`], with these arguments; the first is the program's name.
+pub fn run_with(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let (arguments, inputs) = match Arguments::from_words(arguments) {
         Ok(found) => found,
         Err(e) => {
             // Help and version are no errors. clap knows, and prints to where each belongs.

@@ -1,6 +1,7 @@
 //! The way in for functions in FROM: a planner that is asked for every table factor and answers for ours.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
@@ -106,9 +107,15 @@ fn find(name: &ast::ObjectName) -> Result<Option<&'static dyn RelationFunction>>
 }
 
 /// A scan of one of our providers, named as the function is.
+///
+/// DataFusion takes two scans of one name and one schema for the same relation, and merges subqueries that differ in nothing
+/// else; so each call has a name of its own beneath the one that the query sees.
 pub(crate) fn scan(function: &str, provider: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    static CALLS: AtomicU64 = AtomicU64::new(1);
     let name = function.rsplit('.').next().unwrap_or(function).to_lowercase();
-    Ok(LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(provider), None)?.build()?)
+    let unique = format!("{name}#{}", CALLS.fetch_add(1, Ordering::Relaxed));
+    let scan = LogicalPlanBuilder::scan(TableReference::bare(unique), provider_as_source(provider), None)?;
+    Ok(scan.alias(name)?.build()?)
 }
 
 /// The columns of a query, by their own names.

@@ -29,7 +29,7 @@ async fn error(ctx: &SessionContext, sql: &str) -> String {
     }
 }
 
-const ROWS: &str = "SELECT value AS id, sin(value) AS a, cos(value * 1.3) AS b, 'padding ' || value AS note \
+const ROWS: &str = "SELECT value AS id, sin(value) AS a, cos(value * 1.3) AS b, repeat('padding ', 12) || value AS note \
                     FROM generate_series(1, 60000)";
 
 fn segments(order: &str) -> String {
@@ -51,7 +51,7 @@ async fn partitions_and_order_give_the_same_segments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_memory_limit_rows_spill_and_the_result_is_the_same() {
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(4_000_000)))
+        .with_memory_pool(Arc::new(FairSpillPool::new(8_000_000)))
         .build_arc()
         .unwrap();
     let config = SessionConfig::new().with_target_partitions(2);

@@ -139,6 +139,7 @@ impl TableProvider for TrainTable {
             job,
             Arc::new(TrainOutput {
                 model: self.name.clone(),
+                options: self.options.clone(),
                 columns,
             }),
             schema,
