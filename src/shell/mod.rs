@@ -207,7 +207,7 @@ fn run_input(runtime: &Runtime, shell: &mut Shell, input: &Input) -> Result<(), 
 fn read_file(path: &Path) -> Result<String, Stop> {
     std::fs::read(path)
         .map_err(|e| e.to_string())
-        .and_then(|bytes| text_of(bytes))
+        .and_then(text_of)
         .map_err(|reason| {
             say(format_args!(
                 "error: the file '{}' cannot be read ({reason})",

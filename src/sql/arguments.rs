@@ -48,9 +48,9 @@ impl Arguments {
                         ))
                         .into());
                     }
-                    let argument = match subquery(e) {
-                        Ok(query) => Argument::Query(Box::new(plan_query(query, context)?)),
-                        Err(e) => Argument::Constant(constant(function, None, e, context)?),
+                    let argument = match subquery(&e) {
+                        Some(query) => Argument::Query(Box::new(plan_query(query, context)?)),
+                        None => Argument::Constant(constant(function, None, e, context)?),
                     };
                     out.positional.push(argument);
                 }
@@ -98,10 +98,10 @@ impl Arguments {
 
     /// The positional arguments, if they are a model's name and a query.
     pub(crate) fn model_and_query(&mut self) -> Result<(String, LogicalPlan)> {
-        if let (2, Some(Argument::Query(q))) = (self.positional.len(), self.positional.pop()) {
-            if let Some(Argument::Constant(Value::Text(name))) = self.positional.pop() {
-                return Ok((name, *q));
-            }
+        if let (2, Some(Argument::Query(q))) = (self.positional.len(), self.positional.pop())
+            && let Some(Argument::Constant(Value::Text(name))) = self.positional.pop()
+        {
+            return Ok((name, *q));
         }
         Err(Error::request(format!(
             "{0} takes a model's name, a query in brackets and then options by name: {0}('model', (SELECT …), name => value)",
@@ -126,12 +126,12 @@ impl Arguments {
     }
 }
 
-/// The query inside brackets, or the expression itself if it is none.
-fn subquery(e: ast::Expr) -> std::result::Result<Box<ast::Query>, ast::Expr> {
+/// The query inside brackets, if it is one.
+fn subquery(e: &ast::Expr) -> Option<Box<ast::Query>> {
     match e {
-        ast::Expr::Subquery(query) => Ok(query),
-        ast::Expr::Nested(inner) => subquery(*inner),
-        other => Err(other),
+        ast::Expr::Subquery(query) => Some(query.clone()),
+        ast::Expr::Nested(inner) => subquery(inner),
+        _ => None,
     }
 }
 
@@ -163,7 +163,7 @@ fn constant(
             "{function}: '{text}' is neither a query in brackets nor a constant; write (SELECT * FROM {text}) for a table"
         )),
     };
-    if subquery(e.clone()).is_ok() {
+    if subquery(&e).is_some() {
         return Err(refuse());
     }
     let expr = context.sql_to_expr(e, &DFSchema::empty()).map_err(|_| refuse())?;

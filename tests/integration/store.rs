@@ -290,7 +290,7 @@ async fn loading_may_block_the_only_thread_of_a_runtime() {
     let (endpoint, _folder) = s3_server::start().await;
     let (store, cache) = (s3(&endpoint, ""), ModelCache::default());
     save(&store, "m", kmeans()).await.unwrap();
-    assert_same(kmeans(), &store.load(&"m".to_string(), None).await.unwrap());
+    assert_same(kmeans(), &store.load("m", None).await.unwrap());
     assert_same(kmeans(), &store.load_blocking("m", None).unwrap());
     assert_same(kmeans(), &cache.get(&store, "m", None).unwrap());
 }

@@ -11,8 +11,11 @@ use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, S
 
 type Outcome = Result<(), String>;
 
+/// A test's name and body.
+type Case = (&'static str, fn() -> Outcome);
+
 /// Every test by its name.
-pub fn cases() -> Vec<(&'static str, fn() -> Outcome)> {
+pub fn cases() -> Vec<Case> {
     vec![
         ("online_retail_rfm_in_one_statement", || run(rfm_in_one_statement())),
         ("online_retail_rfm_with_one_start", || run(rfm_with_one_start())),
