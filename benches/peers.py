@@ -335,7 +335,9 @@ def report():
         + f". {version.strip()}; scikit-learn {sklearn.__version__}, implicit {implicit.__version__}, DuckDB {duckdb.__version__}, "
         f"numpy {np.__version__}; BLAS: {', '.join(blas) or 'none'}.",
         "",
-        "More than 1× means that dfml is faster. Repeat with `cargo build --release && python benches/peers.py`.",
+        "More than 1× means that dfml is faster. Repeat with "
+        + ("`cargo build --release && python benches/peers.py`." if "debug" not in ARGS.dfml
+           else "`cargo build && python benches/peers.py --dfml target/debug/dfml`: the profile of every day, not a release build."),
         "",
     ]
     text = "\n".join(machine + lines) + "\n"
