@@ -17,7 +17,7 @@
 //! | [`features`] | Arrow columns to encoded blocks |
 //! | [`metrics`] | how good a model is |
 //! | [`store`] | artefacts on object stores |
-//! | [`kernels`] | assign, gram, factor, top-k; a crate of its own in `src/kernels`, so that it is always fully optimised |
+//! | [`kernels`] | assign, gram, factor, inverse, top-k; a crate of its own in `src/kernels`, so that it is always fully optimised |
 //! | [`device`] | what kernels run on |
 //! | [`options`], [`settings`], [`error`] | what a user may say, and what is said to a user |
 #![deny(missing_docs)]
@@ -42,7 +42,7 @@ use std::sync::Arc;
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionContext;
 
-/// The heavy work: assign, gram, factor, top-k, over encoded blocks.
+/// The heavy work: assign, gram, factor, inverse, top-k.
 pub use datafusion_ml_kernels as kernels;
 pub use error::{Error, ErrorKind};
 

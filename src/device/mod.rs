@@ -42,11 +42,9 @@ pub fn devices() -> Vec<Device> {
 }
 
 fn vector_instructions() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        return "AVX2 and FMA";
-    }
-    if cfg!(target_arch = "aarch64") {
+    if crate::kernels::cpu::has_avx2_fma() {
+        "AVX2 and FMA"
+    } else if cfg!(target_arch = "aarch64") {
         "NEON"
     } else {
         "baseline instructions"

@@ -544,7 +544,7 @@ fn assign_chunk(
     sums: Option<&mut Sums>,
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if crate::cpu::has_avx2_fma() {
         // SAFETY: both features are there.
         return unsafe { assign_chunk_avx2(block, centroids, first, labels, sums) };
     }
@@ -1077,7 +1077,7 @@ pub fn closest_f32(
 
 fn potentials_chunk(candidates: &Candidates<'_>, first: usize, closest: &[f32]) -> Vec<f64> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if crate::cpu::has_avx2_fma() {
         // SAFETY: both features are there.
         return unsafe { potentials_chunk_avx2(candidates, first, closest) };
     }
@@ -1117,7 +1117,7 @@ fn potentials_chunk_body<I: Isa>(candidates: &Candidates<'_>, first: usize, clos
 
 fn closest_chunk(candidates: &Candidates<'_>, first: usize, closest: &mut [f32]) -> f64 {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if crate::cpu::has_avx2_fma() {
         // SAFETY: both features are there.
         return unsafe { closest_chunk_avx2(candidates, first, closest) };
     }

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
+use crate::cpu::has_avx2_fma;
+
 /// Numbers in a register.
 const LANES: usize = 8;
 /// Columns of a tile, and what a row of `A` is padded to.
@@ -714,16 +716,6 @@ unsafe fn factorise_strip<V: Lanes, const W: usize>(
             rest.store(right.add(w * LANES));
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx2_fma() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx2_fma() -> bool {
-    false
 }
 
 /// The same bodies compiled for AVX2 and FMA.

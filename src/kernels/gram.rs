@@ -227,7 +227,7 @@ fn run(
 
 fn sum_rows(block: &Block<f64>, job: &Job<'_>, rows: Range<usize>, cancel: &AtomicBool) -> LogisticPass {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+    if crate::cpu::has_avx2_fma() {
         #[target_feature(enable = "avx2,fma")]
         fn sum_rows_fma(block: &Block<f64>, job: &Job<'_>, rows: Range<usize>, cancel: &AtomicBool) -> LogisticPass {
             sum_rows_body::<true>(block, job, rows, cancel)

@@ -4,8 +4,10 @@
 
 pub mod assign;
 pub mod block;
+pub mod cpu;
 pub mod factor;
 pub mod gram;
+pub mod inverse;
 pub mod topk;
 
 /// A kernel was told to stop.

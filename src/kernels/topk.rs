@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
 use rayon::prelude::*;
 
+use crate::cpu::has_avx2_fma;
+
 /// Items of a panel: two AVX2 registers.
 const PANEL: usize = 16;
 /// Users of a tile: 6 × 16 sums are 12 of AVX2's 16 registers.
@@ -265,16 +267,6 @@ fn score_tile(users: &[&[f32]; TILE_USERS], panel: &[f32], scores: &mut [f32], f
         }
         scores[u * ITEM_BLOCK..u * ITEM_BLOCK + PANEL].copy_from_slice(&sums);
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx2_fma() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx2_fma() -> bool {
-    false
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
@@ -139,6 +139,23 @@ pub(crate) fn columns_of(function: &str, plan: &LogicalPlan) -> Result<SchemaRef
         )));
     }
     Ok(schema)
+}
+
+/// That none of the columns that a function adds is among the query's.
+///
+/// # Errors
+/// One is, by name.
+pub(crate) fn check_new_columns(function: &str, columns: &Schema, added: &[FieldRef]) -> Result<()> {
+    match added
+        .iter()
+        .find(|f| columns.fields().iter().any(|c| c.name() == f.name()))
+    {
+        None => Ok(()),
+        Some(field) => Err(Error::request(format!(
+            "{function} adds a column '{0}', and the query has one of that name already; rename it with AS",
+            field.name()
+        ))),
+    }
 }
 
 /// Only these columns of a query.

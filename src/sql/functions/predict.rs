@@ -15,11 +15,11 @@ use datafusion::prelude::ident;
 
 use super::RelationFunction;
 use super::scalar::{as_expected, match_columns, same_model};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::Options;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, columns_of};
+use crate::sql::relation::{PlanContext, check_new_columns, columns_of};
 use crate::store::LoadedModel;
 
 const NAME: &str = "ML.PREDICT";
@@ -44,15 +44,7 @@ impl RelationFunction for Predict {
             .collect();
         let used = match_columns(NAME, &loaded.manifest.name, loaded.model.feature_columns(), &given)?;
         let added = loaded.model.predict_fields();
-        if let Some(f) = added
-            .iter()
-            .find(|f| columns.fields().iter().any(|c| c.name() == f.name()))
-        {
-            return Err(Error::request(format!(
-                "{NAME} adds a column '{0}', and the query has one of that name already; rename it with AS",
-                f.name()
-            )));
-        }
+        check_new_columns(NAME, &columns, &added)?;
         let function = PredictFunction {
             loaded,
             options,

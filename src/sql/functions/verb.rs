@@ -11,14 +11,14 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::{FitExec, FitJob, OutputColumn, ScoreOutput};
 use crate::models::{ModelType, Roles};
 use crate::options::Options;
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+use crate::sql::relation::{PlanContext, check_new_columns, columns_of, keep_columns, scan};
 
 /// The verb of a model type that scores rows.
 pub(crate) struct Verb(pub &'static dyn ModelType);
@@ -35,15 +35,7 @@ impl RelationFunction for Verb {
         let columns = columns_of(verb, &input)?;
         let roles = self.0.roles(&columns, &options)?;
         let added = self.0.verb_fields();
-        if let Some(field) = added
-            .iter()
-            .find(|f| columns.fields().iter().any(|c| c.name() == f.name()))
-        {
-            return Err(Error::request(format!(
-                "{verb} adds a column '{0}', and the query has one of that name already; rename it with AS",
-                field.name()
-            )));
-        }
+        check_new_columns(verb, &columns, &added)?;
         let schema = Arc::new(Schema::new(
             columns.fields().iter().chain(&added).cloned().collect::<Vec<_>>(),
         ));

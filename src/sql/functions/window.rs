@@ -19,7 +19,7 @@ use datafusion::physical_expr::expressions::Literal;
 
 use crate::error::{Error, Result};
 use crate::exec::megabytes;
-use crate::models::{FitContext, MemoryRows, ModelType, UnlimitedMemory, field, kmeans};
+use crate::models::{FitContext, ModelType, UnlimitedMemory, field, kmeans};
 use crate::options::{Options, Value};
 use crate::session::Session;
 
@@ -206,7 +206,7 @@ impl WindowUDFImpl for SegmentWindow {
         Ok(Box::new(SegmentEvaluator {
             session: Arc::clone(&self.session),
             options,
-            schema: Arc::new(schema),
+            names: schema.fields().iter().map(|f| f.name().clone()).collect(),
         }))
     }
 }
@@ -215,7 +215,7 @@ impl WindowUDFImpl for SegmentWindow {
 struct SegmentEvaluator {
     session: Arc<Session>,
     options: Options,
-    schema: Arc<Schema>,
+    names: Vec<String>,
 }
 
 impl PartitionEvaluator for SegmentEvaluator {
@@ -238,8 +238,6 @@ impl SegmentEvaluator {
             ))
             .with_source(e)
         })?;
-        let batch = datafusion::arrow::array::RecordBatch::try_new(Arc::clone(&self.schema), features.to_vec())?;
-        let rows = MemoryRows::new(Arc::clone(&self.schema), vec![batch]);
         let settings = self.session.settings();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -255,8 +253,7 @@ impl SegmentEvaluator {
             observer: observer.as_ref(),
             memory: &UnlimitedMemory,
         };
-        let roles = kmeans::KMeans.roles(&self.schema, &self.options)?;
-        let fitted = kmeans::KMeans.fit(&rows, &roles, &self.options, &context);
+        let fitted = kmeans::fit_arrays(features, &self.names, &self.options, &context);
         observer.finished();
         fitted?.model.score(features)
     }
