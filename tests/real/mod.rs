@@ -1,4 +1,5 @@
-//! Tests on real data, in the folder that `ML_TEST_DATA` names: how good the models are, against figures of other programs.
+//! Tests on real data, in the folder that `ML_TEST_DATA` names: how good the models are, against figures of other programs,
+//! which were published with the data or come from `peers.py` beside this file.
 
 use std::future::Future;
 use std::path::PathBuf;
