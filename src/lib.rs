@@ -17,13 +17,12 @@
 //! | [`features`] | Arrow columns to encoded blocks |
 //! | [`metrics`] | how good a model is |
 //! | [`store`] | artefacts on object stores |
-//! | [`kernels`] | assign, gram, factor, inverse, top-k; a crate of its own in `src/kernels`, so that it is always fully optimised |
-//! | [`device`] | what kernels run on |
+//! | [`kernels`] | assign, gram, factor, inverse, top-k, on threads or on a card; a crate of its own in `src/kernels`, so that it is always fully optimised |
+//! | [`device`] | cards: finding one, its memory, compiling for it (`src/kernels/device`) |
 //! | [`options`], [`settings`], [`error`] | what a user may say, and what is said to a user |
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod device;
 pub mod error;
 mod exec;
 pub mod features;
@@ -44,6 +43,8 @@ use datafusion::prelude::SessionContext;
 
 /// The heavy work: assign, gram, factor, inverse, top-k.
 pub use datafusion_ml_kernels as kernels;
+/// What kernels run on.
+pub use datafusion_ml_kernels::device;
 pub use error::{Error, ErrorKind};
 
 /// Registers every function, table and setting on a context that is already built. Calling it again changes nothing.

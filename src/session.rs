@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
+use crate::device::Offer;
 use crate::error::{Error, Result};
+use crate::kernels::compute::Compute;
 use crate::models::{Observer, Silent};
 use crate::settings::{IN_MEMORY, Settings};
 use crate::store::{LoadedModel, ModelCache, ModelStore};
@@ -118,6 +121,17 @@ impl Session {
         let pool = Arc::new(pool);
         pools.insert(threads, Arc::clone(&pool));
         Ok(pool)
+    }
+
+    /// What kernels run on, as the settings say.
+    pub(crate) fn compute<'a>(pool: &'a rayon::ThreadPool, cancel: &'a AtomicBool, settings: &Settings) -> Compute<'a> {
+        Compute::with_card(
+            pool,
+            cancel,
+            settings.device,
+            Offer::of_this_machine(),
+            settings.gpu_memory_limit,
+        )
     }
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {

@@ -5,7 +5,7 @@ use std::any::Any;
 use datafusion::common::DataFusionError;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 
-use crate::device::NO_CUDA;
+use crate::device::{Offer, Preference};
 use crate::error::{Error, Result, list, nearest};
 
 /// Where models are kept when nothing else is said: in the session's memory.
@@ -15,8 +15,10 @@ pub const IN_MEMORY: &str = "memory";
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Which device runs the kernels: `auto` or `cpu`.
-    pub device: String,
+    /// Which device runs the kernels.
+    pub device: Preference,
+    /// How many bytes of a card's memory are used at most; 0 stands for nine tenths of it.
+    pub gpu_memory_limit: usize,
     /// The seed where a statement gives none.
     pub seed: u64,
     /// Where models are kept: `memory`, a folder, or an object store URL.
@@ -28,7 +30,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            device: "auto".into(),
+            device: Preference::Auto,
+            gpu_memory_limit: 0,
             seed: 42,
             store: IN_MEMORY.into(),
             threads: 0,
@@ -53,9 +56,16 @@ pub struct SettingSpec {
 pub const SETTINGS: &[SettingSpec] = &[
     SettingSpec {
         name: "ml.device",
-        accepts: "'auto' or 'cpu' ('cuda' once this library has CUDA kernels)",
+        accepts: "'auto', 'cpu' or 'cuda'",
         default: "'auto'",
-        help: "Which device runs the kernels.",
+        help: "Which device runs the kernels: under 'auto' an NVIDIA card does where it is there and worth it; ml.devices tells what \
+               there is.",
+    },
+    SettingSpec {
+        name: "ml.gpu_memory_limit",
+        accepts: "'auto' or a size such as '500M' or '8G'",
+        default: "'auto'",
+        help: "How much of a card's memory is used at most; 'auto' is nine tenths of it.",
     },
     SettingSpec {
         name: "ml.seed",
@@ -96,13 +106,21 @@ impl Settings {
         };
         match spec.name {
             "ml.device" => match value.to_lowercase().as_str() {
-                word @ ("auto" | "cpu") => self.device = word.into(),
-                "cuda" => {
-                    return Err(Error::request(format!(
-                        "setting 'ml.device' cannot be 'cuda': {NO_CUDA}"
-                    )));
-                }
+                "auto" => self.device = Preference::Auto,
+                "cpu" => self.device = Preference::Cpu,
+                "cuda" => match Offer::of_this_machine().reason() {
+                    None => self.device = Preference::Cuda,
+                    Some(reason) => {
+                        return Err(Error::request(format!(
+                            "setting 'ml.device' cannot be 'cuda': {reason}; use 'auto' or 'cpu'"
+                        )));
+                    }
+                },
                 _ => return refuse(spec),
+            },
+            "ml.gpu_memory_limit" => match bytes(value) {
+                Some(bytes) => self.gpu_memory_limit = bytes,
+                None => return refuse(spec),
             },
             "ml.seed" => match value.parse::<u64>() {
                 Ok(seed) if i64::try_from(seed).is_ok() => self.seed = seed,
@@ -119,6 +137,24 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// A size in bytes, with or without a unit; 0 for `auto`, none for anything else.
+fn bytes(value: &str) -> Option<usize> {
+    let value = value.trim().to_uppercase();
+    if value == "AUTO" {
+        return Some(0);
+    }
+    let value = value.trim_end_matches('B').trim_end_matches('I');
+    let (number, unit) = match value.char_indices().last()? {
+        (at, 'K') => (&value[..at], 1usize << 10),
+        (at, 'M') => (&value[..at], 1 << 20),
+        (at, 'G') => (&value[..at], 1 << 30),
+        _ => (value, 1),
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    let bytes = number * unit as f64;
+    (bytes >= 1.0 && bytes < 1e15).then_some(bytes as usize)
 }
 
 impl ConfigExtension for Settings {
@@ -144,7 +180,16 @@ impl ExtensionOptions for Settings {
 
     fn entries(&self) -> Vec<ConfigEntry> {
         let values = [
-            self.device.clone(),
+            match self.device {
+                Preference::Auto => "auto",
+                Preference::Cpu => "cpu",
+                Preference::Cuda => "cuda",
+            }
+            .into(),
+            match self.gpu_memory_limit {
+                0 => "auto".into(),
+                bytes => bytes.to_string(),
+            },
             self.seed.to_string(),
             self.store.clone(),
             self.threads.to_string(),
@@ -169,8 +214,16 @@ mod tests {
     fn unknown_values_and_names_are_named() {
         let mut s = Settings::default();
         let message = |e: Result<()>| e.unwrap_err().to_string();
-        assert!(message(s.assign("device", "tpu")).contains("'ml.device' takes 'auto' or 'cpu'"));
-        assert!(message(s.assign("device", "cuda")).contains("no CUDA kernels"));
+        assert!(message(s.assign("device", "tpu")).contains("'ml.device' takes 'auto', 'cpu' or 'cuda'"));
+        if Offer::of_this_machine().reason().is_some() {
+            assert!(message(s.assign("device", "cuda")).starts_with("setting 'ml.device' cannot be 'cuda': "));
+        }
+        assert!(message(s.assign("gpu_memory_limit", "lots")).contains("a size such as '500M'"));
+        for (text, expected) in [("500M", 500 << 20), ("1.5 GiB", 3 << 29), ("auto", 0), ("4096", 4096)] {
+            s.assign("gpu_memory_limit", text).unwrap();
+            assert_eq!(s.gpu_memory_limit, expected);
+        }
+        assert!(message(s.assign("gpu_memory_limit", "-1G")).contains("not '-1G'"));
         assert!(message(s.assign("seeed", "1")).contains("did you mean 'ml.seed'?"));
         assert!(message(s.assign("seed", "-1")).contains("not '-1'"));
         s.assign("seed", "7").unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
@@ -15,6 +15,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
 use crate::error::Error;
+use crate::kernels::compute::Compute;
 use crate::models::{FitContext, Fitted, MemoryBudget, ModelType, Roles, Rows};
 use crate::options::Options;
 use crate::session::Session;
@@ -34,6 +35,29 @@ pub(crate) struct FitJob {
 pub(crate) struct FitResult {
     pub rows: CollectedRows,
     pub fitted: Fitted,
+    /// The device that did the heavy work.
+    pub device: &'static str,
+}
+
+/// Writes what a card moved and did into an operator's metrics; gives the device's name.
+pub(crate) fn tell_device(compute: &Compute<'_>, metrics: &ExecutionPlanMetricsSet) -> &'static str {
+    if !compute.was_served() {
+        return "cpu";
+    }
+    let usage = compute.usage();
+    let moved = [
+        ("gpu_uploaded_bytes", &usage.uploaded_bytes),
+        ("gpu_downloaded_bytes", &usage.downloaded_bytes),
+    ];
+    for (name, bytes) in moved {
+        MetricBuilder::new(metrics)
+            .global_counter(name)
+            .add(bytes.load(Ordering::Relaxed) as usize);
+    }
+    MetricBuilder::new(metrics)
+        .subset_time("gpu_kernel_time", 0)
+        .add_duration(Duration::from_nanos(usage.kernel_ns.load(Ordering::Relaxed)));
+    "cuda"
 }
 
 /// Sets a flag when it is dropped: dropping a query's stream does not stop a thread, this does.
@@ -102,6 +126,7 @@ impl FitJob {
 
         let pool = self.session.pool(self.threads(&context))?;
         let settings = Session::settings_in(context.session_config().options());
+        let told = metrics.clone();
         let cancel = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop(Arc::clone(&cancel));
         let reservation =
@@ -116,15 +141,20 @@ impl FitJob {
             let observer = self.session.observer();
             let _finish = FinishOnDrop(Arc::clone(&observer));
             let budget = PoolBudget { reservation };
+            let compute = Session::compute(&pool, &cancel, &settings);
             let fit_context = FitContext {
-                pool: &pool,
+                compute: &compute,
                 seed: u64::try_from(self.options.int("seed", -1)).unwrap_or(settings.seed),
-                cancel: &cancel,
                 observer: observer.as_ref(),
                 memory: &budget,
             };
-            let fitted = self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?;
-            Ok(FitResult { rows, fitted })
+            let mut fitted = self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?;
+            for notice in compute.notices() {
+                observer.notice(&notice);
+                fitted.info.notices.push(notice);
+            }
+            let device = tell_device(&compute, &told);
+            Ok(FitResult { rows, fitted, device })
         });
         let started = Instant::now();
         let result = task
@@ -165,6 +195,14 @@ impl<T: Send + Sync + 'static> Once<T> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OnceState<T>> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The result, if it is there.
+    pub(crate) fn result(&self) -> Option<Arc<T>> {
+        match &*self.lock() {
+            OnceState::Done(Ok(result)) => Some(Arc::clone(result)),
+            _ => None,
+        }
     }
 
     /// The result of `work`, which the first caller starts.

@@ -88,6 +88,10 @@ impl DisplayAs for FitExec {
         for (name, value) in self.job.options.iter() {
             write!(f, ", {name}={value}")?;
         }
+        // EXPLAIN ANALYZE shows the plan after it ran.
+        if let Some(result) = self.fit.result() {
+            write!(f, ", device={}", result.device)?;
+        }
         Ok(())
     }
 }

@@ -430,6 +430,7 @@ impl Encoder {
             Ok(stats)
         };
         let parts: Vec<Result<Vec<ColumnStats>>> = context
+            .compute
             .pool
             .install(|| (0..ranges).into_par_iter().map(of_range).collect());
         let mut merged: Vec<ColumnStats> = columns.iter().map(|c| ColumnStats::new(c.kind)).collect();
@@ -586,7 +587,7 @@ impl Encoder {
             jobs.push((index, number_part, code_part));
             (numbers, codes) = (number_rest, code_rest);
         }
-        context.pool.install(|| {
+        context.compute.pool.install(|| {
             jobs.into_par_iter().try_for_each(|(index, numbers, codes)| {
                 context.check_cancelled()?;
                 let (columns, batch_rows) = columns_of(rows, index, features)?;
@@ -620,7 +621,7 @@ impl Encoder {
             jobs.push((index, part));
             rest = after;
         }
-        context.pool.install(|| {
+        context.compute.pool.install(|| {
             jobs.into_par_iter().try_for_each(|(index, hashes)| {
                 context.check_cancelled()?;
                 let (columns, batch_rows) = columns_of(rows, index, features)?;
@@ -906,6 +907,7 @@ mod tests {
     use datafusion::arrow::datatypes::Int8Type;
 
     use super::*;
+    use crate::kernels::compute::Compute;
     use crate::models::{MemoryRows, Parts, Silent, UnlimitedMemory};
     use crate::options::Options;
 
@@ -932,9 +934,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let cancel = AtomicBool::new(false);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 1,
-            cancel: &cancel,
             observer: &Silent,
             memory: &UnlimitedMemory,
         };

@@ -10,9 +10,17 @@
 //!
 //! All sums are taken over chunks of rows whose size depends on the shape alone, and the chunks are added in order.
 
+pub mod cuda;
+mod lloyd;
+#[cfg(test)]
+mod tests_card;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod twin;
+
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+pub use self::lloyd::{Lloyd, Pass, State, Stop};
 use crate::block::Block;
 
 /// The label of a row that has none yet.
@@ -356,16 +364,13 @@ pub fn squared_norm(block: &Block<f32>, row: usize) -> f64 {
     square_of_row(block.row_numbers(row), block.row_codes(row), &block.levels)
 }
 
-/// For each cluster: how many rows, the sum of the rows and of their squared lengths. Under [`Metric::Cosine`] each row
-/// counts with length 1.
+/// For each cluster: how many rows, and their sum. Under [`Metric::Cosine`] each row counts with length 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sums {
     metric: Metric,
     width: usize,
     /// Rows of each cluster.
     pub rows: Vec<i64>,
-    /// Sum of the squared lengths of each cluster's rows.
-    pub squares: Vec<f64>,
     /// Sum of each cluster's rows, `clusters × width`.
     pub values: Vec<f64>,
 }
@@ -377,7 +382,6 @@ impl Sums {
             metric,
             width,
             rows: vec![0; count],
-            squares: vec![0.0; count],
             values: vec![0.0; count * width],
         }
     }
@@ -392,12 +396,9 @@ impl Sums {
     fn add(&mut self, block: &Block<f32>, offsets: &[usize], row: usize, index: usize, sign: f64) {
         let (numbers, codes) = (block.row_numbers(row), block.row_codes(row));
         let into = &mut self.values[index * self.width..(index + 1) * self.width];
-        let (scale, square) = match self.metric {
-            Metric::Euclidean => (sign, square_of_row(numbers, codes, &block.levels)),
-            Metric::Cosine => {
-                let inverse = inverse_norm(numbers, codes, &block.levels);
-                (sign * inverse, if inverse > 0.0 { 1.0 } else { 0.0 })
-            }
+        let scale = match self.metric {
+            Metric::Euclidean => sign,
+            Metric::Cosine => sign * inverse_norm(numbers, codes, &block.levels),
         };
         for (s, x) in into.iter_mut().zip(numbers) {
             *s += scale * f64::from(*x);
@@ -407,7 +408,6 @@ impl Sums {
                 into[offset + *code as usize] += scale;
             }
         }
-        self.squares[index] += sign * square;
         self.rows[index] += if sign > 0.0 { 1 } else { -1 };
     }
 
@@ -418,11 +418,43 @@ impl Sums {
         self.add(block, &offsets, row, to, 1.0);
     }
 
+    /// The means of the clusters, `clusters × width`; a cluster without rows, or without a direction, keeps its centroid of
+    /// `previous`.
+    pub fn means(&self, previous: &[f64]) -> Vec<f64> {
+        let mut values = previous.to_vec();
+        for (j, value) in values.chunks_exact_mut(self.width.max(1)).enumerate() {
+            let rows = self.rows[j] as f64;
+            match self.metric {
+                Metric::Euclidean if self.rows[j] > 0 => {
+                    value.iter_mut().zip(self.row(j)).for_each(|(v, s)| *v = s / rows);
+                }
+                Metric::Cosine => {
+                    let length = self.row(j).iter().map(|s| s * s).sum::<f64>().sqrt();
+                    // Rows that cancel out leave nothing but rounding.
+                    if length > 1e-9 * rows {
+                        value.iter_mut().zip(self.row(j)).for_each(|(v, s)| *v = s / length);
+                    }
+                }
+                Metric::Euclidean => {}
+            }
+        }
+        values
+    }
+
+    /// The mean squared distance of the rows (under [`Metric::Cosine`], of 1 − cos) to the `means` of their clusters, from the
+    /// sums and the rows' [`total_square_f32`] alone.
+    pub fn loss(&self, means: &[f64], total_square: f64) -> f64 {
+        let of_cluster = |(j, mean): (usize, &[f64])| match self.metric {
+            Metric::Euclidean => self.rows[j] as f64 * mean.iter().map(|c| c * c).sum::<f64>(),
+            Metric::Cosine => mean.iter().zip(self.row(j)).map(|(c, s)| c * s).sum::<f64>(),
+        };
+        let row_count = self.rows.iter().sum::<i64>().max(1) as f64;
+        let explained: f64 = means.chunks_exact(self.width.max(1)).enumerate().map(of_cluster).sum();
+        ((total_square - explained) / row_count).max(0.0)
+    }
+
     fn merge(&mut self, other: &Sums) {
         for (a, b) in self.rows.iter_mut().zip(&other.rows) {
-            *a += b;
-        }
-        for (a, b) in self.squares.iter_mut().zip(&other.squares) {
             *a += b;
         }
         for (a, b) in self.values.iter_mut().zip(&other.values) {
@@ -500,6 +532,22 @@ pub fn sums_f32(block: &Block<f32>, metric: Metric, count: usize, labels: Option
         sums.merge(partial);
     }
     sums
+}
+
+/// What [`Sums::loss`] starts from: Σ|x|² over all rows; under [`Metric::Cosine`] how many rows there are, for a row without a
+/// direction is as far from every centroid as an orthogonal one.
+pub fn total_square_f32(block: &Block<f32>, metric: Metric, pool: &ThreadPool) -> f64 {
+    if metric == Metric::Cosine {
+        return block.row_count as f64;
+    }
+    let rows = chunk_rows(block.row_count, 1);
+    let one = |chunk: usize| {
+        (chunk * rows..((chunk + 1) * rows).min(block.row_count))
+            .map(|row| squared_norm(block, row))
+            .sum::<f64>()
+    };
+    let partials: Vec<f64> = pool.install(|| (0..block.row_count.div_ceil(rows)).into_par_iter().map(one).collect());
+    partials.iter().sum()
 }
 
 /// The squared distance of each row to the centroid of its label, in f64 from the differences.
@@ -1168,12 +1216,12 @@ mod tests {
         }
     }
 
-    fn pool(threads: usize) -> ThreadPool {
+    pub(super) fn pool(threads: usize) -> ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
     }
 
     /// Rows with some zeros, some repeated, and with codes that include "unseen".
-    fn block(rows: usize, numbers: usize, levels: &[u32], seed: u64) -> Block<f32> {
+    pub(super) fn block(rows: usize, numbers: usize, levels: &[u32], seed: u64) -> Block<f32> {
         let mut random = random(seed);
         let mut block = Block {
             row_count: rows,
@@ -1221,7 +1269,7 @@ mod tests {
         v
     }
 
-    fn centroids(block: &Block<f32>, metric: Metric, count: usize, seed: u64) -> Centroids {
+    pub(super) fn centroids(block: &Block<f32>, metric: Metric, count: usize, seed: u64) -> Centroids {
         let mut random = random(seed);
         let mut values = vec![];
         for _ in 0..count {
@@ -1319,7 +1367,7 @@ mod tests {
             let fresh = sums_f32(&block, metric, 9, Some(labels), &pool(2));
             assert_eq!(fresh.rows, sums.rows);
             let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-8);
-            assert!(near(&fresh.values, &sums.values) && near(&fresh.squares, &sums.squares));
+            assert!(near(&fresh.values, &sums.values));
             let mut naive = vec![0.0; 9 * block.width()];
             for (row, label) in labels.iter().enumerate() {
                 let x = if metric == Metric::Cosine {

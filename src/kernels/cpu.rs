@@ -11,3 +11,14 @@ pub fn has_avx2_fma() -> bool {
 pub fn has_avx2_fma() -> bool {
     false
 }
+
+/// The vector instructions that the kernels use, in words.
+pub fn vector_instructions() -> &'static str {
+    if has_avx2_fma() {
+        "AVX2 and FMA"
+    } else if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "baseline instructions"
+    }
+}

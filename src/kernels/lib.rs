@@ -4,7 +4,9 @@
 
 pub mod assign;
 pub mod block;
+pub mod compute;
 pub mod cpu;
+pub mod device;
 pub mod factor;
 pub mod gram;
 pub mod inverse;

@@ -16,7 +16,6 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
-use std::time::Instant;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
@@ -31,9 +30,10 @@ use rayon::prelude::*;
 use crate::error::{Error, Result, nearest};
 use crate::features::encode::{mix, table_column};
 use crate::features::{Block, Encoder, EncoderOptions, Scaling};
+use crate::kernels;
 use crate::kernels::assign::{
-    Centroids, Metric, Sums, UNASSIGNED, assign_f32, closest_f32, inertia_f32, nearest_f32, own_distances_f32,
-    partial_count, potentials_f32, squared_norm, sums_f32,
+    Centroids, Lloyd, Metric, Stop, Sums, closest_f32, nearest_f32, own_distances_f32, partial_count, potentials_f32,
+    squared_norm, sums_f32, total_square_f32,
 };
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FeatureKind, FitContext, Fitted, ID, MemoryRows, Model, ModelType, Parts, Pass,
@@ -45,6 +45,9 @@ const VERB: &str = "KMEANS_SEGMENT";
 
 /// Categories that a text column keeps; the others count as one.
 const MAX_CATEGORIES: usize = 1000;
+
+/// Passes that a start takes, more or less, for weighing devices.
+const EXPECTED_PASSES: usize = 30;
 
 /// How many centroids `NEAREST_CENTROIDS_DISTANCE` lists.
 const MAX_NEAREST: usize = 5;
@@ -348,6 +351,14 @@ fn fit(
         _ => None,
     };
     let tolerance = settings.tolerance * data.mean_variance();
+    let expected_passes = settings.starts * settings.max_iterations.min(EXPECTED_PASSES);
+    let mut lloyd = Lloyd::new(
+        &data.block,
+        settings.metric,
+        data.cluster_count(),
+        expected_passes,
+        context.compute,
+    );
     let mut best: Option<Run> = None;
     let mut passes = vec![];
     let mut best_pass = 0;
@@ -356,7 +367,7 @@ fn fit(
             Some(values) => values.clone(),
             None => data.seeds(start)?,
         };
-        let run = data.lloyd(start, begin, tolerance, &mut passes)?;
+        let run = data.lloyd(&mut lloyd, start, begin, tolerance, &mut passes)?;
         if best.as_ref().is_none_or(|b| run.inertia < b.inertia) {
             best = Some(run);
             best_pass = passes.len().saturating_sub(1);
@@ -414,7 +425,7 @@ fn order_by_content(block: Block<f32>, context: &FitContext<'_>) -> Result<(Bloc
         .take(bytes + count * size_of::<(u64, usize)>(), "ordering the rows")?;
     context.check_cancelled()?;
     let (mut numbers, mut codes) = (vec![0f32; block.numbers.len()], vec![0u32; block.codes.len()]);
-    let distinct_count = context.pool.install(|| {
+    let distinct_count = context.compute.pool.install(|| {
         let key = |row: usize| (content_hash(block.row_numbers(row), block.row_codes(row)), row);
         let mut keys: Vec<(u64, usize)> = (0..count).into_par_iter().with_min_len(ROWS).map(key).collect();
         keys.par_sort_unstable();
@@ -502,10 +513,12 @@ impl Data<'_> {
 
     /// The mean variance of the encoded columns, by which the tolerance is measured.
     fn mean_variance(&self) -> f64 {
-        let sums = sums_f32(&self.block, self.metric(), 1, None, self.context.pool);
+        let pool = self.context.compute.pool;
+        let sums = sums_f32(&self.block, self.metric(), 1, None, pool);
         let n = self.block.row_count as f64;
         let mean_square: f64 = sums.row(0).iter().map(|s| (s / n) * (s / n)).sum();
-        (sums.squares[0] / n - mean_square).max(0.0) / self.block.width().max(1) as f64
+        let square = total_square_f32(&self.block, self.metric(), pool);
+        (square / n - mean_square).max(0.0) / self.block.width().max(1) as f64
     }
 
     /// Centroids in the units of the features as coordinates of encoded rows.
@@ -637,7 +650,7 @@ impl Data<'_> {
         candidates: usize,
         random: &mut Pcg64,
     ) -> Result<()> {
-        let (metric, pool) = (self.metric(), self.context.pool);
+        let (metric, pool) = (self.metric(), self.context.compute.pool);
         if seeds.is_empty() {
             seeds.push(self.first_seed(block, random));
         }
@@ -693,62 +706,56 @@ impl Data<'_> {
     }
 
     /// Passes from centroids that begin at `values` until nothing changes, the shift is within `tolerance`, or there were enough.
-    fn lloyd(&self, start: usize, values: Vec<f64>, tolerance: f64, passes: &mut Vec<Pass>) -> Result<Run> {
-        let (block, pool) = (&self.block, self.context.pool);
-        let mut centroids = self.centroids(values);
-        let count = centroids.count();
-        let mut labels = vec![UNASSIGNED; block.row_count];
-        let mut sums = Sums::new(self.metric(), count, block.width());
+    fn lloyd(
+        &self,
+        rows: &mut Lloyd<'_>,
+        start: usize,
+        values: Vec<f64>,
+        tolerance: f64,
+        passes: &mut Vec<Pass>,
+    ) -> Result<Run> {
+        let mut state = rows.start(values);
+        let count = state.centroids.count();
         let first_pass = passes.len();
-        for iteration in 0..self.settings.max_iterations {
-            self.context.check_cancelled()?;
-            let begun = Instant::now();
-            let mut changed = assign_f32(block, &centroids, &mut labels, &mut sums, pool);
-            if sums.rows.contains(&0) {
-                changed += self.reseed_empty(&centroids, &mut labels, &mut sums);
-            }
-            let next = self.means(&sums, centroids.values());
-            let shift: f64 = next
-                .iter()
-                .zip(centroids.values())
-                .map(|(a, b)| (a - b) * (a - b))
-                .sum();
-            let pass = Pass {
-                training_run: start as i64,
-                iteration: iteration as i64,
-                loss: Some(self.loss(&sums, &next)),
-                duration_ms: begun.elapsed().as_secs_f64() * 1e3,
-                clusters: vec![],
+        let mut left = self.settings.max_iterations;
+        loop {
+            let mut tell = |pass: kernels::assign::Pass| {
+                let pass = Pass {
+                    training_run: start as i64,
+                    iteration: (passes.len() - first_pass) as i64,
+                    loss: Some(pass.loss),
+                    duration_ms: pass.duration_ms,
+                    clusters: vec![],
+                };
+                self.context.observer.pass(&pass);
+                passes.push(pass);
             };
-            self.context.observer.pass(&pass);
-            passes.push(pass);
-            if changed == 0 {
+            if rows.run(&mut state, left, tolerance, &mut tell)? != Stop::Empty {
                 break;
             }
-            centroids = self.centroids(next);
-            if shift <= tolerance {
-                break;
-            }
+            left = self.settings.max_iterations - (passes.len() - first_pass);
+            let moved = self.reseed_empty(&state.centroids, &mut state.labels, &mut state.sums);
+            state.changed = state.changed.map(|changed| changed + moved);
+            rows.moved();
         }
 
         // The sums that followed the rows carry the rounding of every move; these do not. Labels are those of the final
         // centroids, so that scoring the same rows again gives the same segments.
-        let mut rounds = 0;
-        loop {
-            self.context.check_cancelled()?;
-            sums = sums_f32(block, self.metric(), count, Some(&labels), pool);
-            centroids = self.centroids(self.means(&sums, centroids.values()));
-            assign_f32(block, &centroids, &mut labels, &mut sums, pool);
-            rounds += 1;
-            if rounds > 8 || !sums.rows.contains(&0) || self.reseed_empty(&centroids, &mut labels, &mut sums) == 0 {
+        for _ in 0..9 {
+            rows.settle(&mut state)?;
+            if !state.sums.rows.contains(&0)
+                || self.reseed_empty(&state.centroids, &mut state.labels, &mut state.sums) == 0
+            {
                 break;
             }
+            rows.moved();
         }
-        let squares = inertia_f32(block, &centroids, &labels, pool);
+        let squares = rows.inertia(&state);
         let inertia = squares.iter().sum::<f64>();
         if let Some(last) = passes[first_pass..].last_mut() {
-            last.loss = Some(inertia / block.row_count as f64);
+            last.loss = Some(inertia / self.block.row_count as f64);
         }
+        let (centroids, sums) = (&state.centroids, &state.sums);
         let kept: Vec<usize> = (0..count).filter(|j| sums.rows[*j] > 0).collect();
         let values = kept.iter().flat_map(|j| centroids.row(*j)).copied().collect();
         Ok(Run {
@@ -759,43 +766,11 @@ impl Data<'_> {
         })
     }
 
-    /// The means of the clusters; a cluster without rows, or without a direction, keeps its centroid.
-    fn means(&self, sums: &Sums, previous: &[f64]) -> Vec<f64> {
-        let width = self.block.width();
-        let mut values = previous.to_vec();
-        for (j, value) in values.chunks_exact_mut(width).enumerate() {
-            let rows = sums.rows[j] as f64;
-            match self.metric() {
-                Metric::Euclidean if sums.rows[j] > 0 => {
-                    value.iter_mut().zip(sums.row(j)).for_each(|(v, s)| *v = s / rows);
-                }
-                // Rows that cancel out leave nothing but rounding.
-                Metric::Cosine if length(sums.row(j)) > 1e-9 * rows => {
-                    value.copy_from_slice(sums.row(j));
-                    normalise(value);
-                }
-                _ => {}
-            }
-        }
-        values
-    }
-
-    /// The mean squared distance of the rows to the means of their clusters, from the sums alone.
-    fn loss(&self, sums: &Sums, means: &[f64]) -> f64 {
-        let n = self.block.row_count as f64;
-        let width = self.block.width();
-        let of_cluster = |(j, mean): (usize, &[f64])| match self.metric() {
-            Metric::Euclidean => sums.squares[j] - sums.rows[j] as f64 * mean.iter().map(|c| c * c).sum::<f64>(),
-            Metric::Cosine => sums.rows[j] as f64 - mean.iter().zip(sums.row(j)).map(|(c, s)| c * s).sum::<f64>(),
-        };
-        (means.chunks_exact(width).enumerate().map(of_cluster).sum::<f64>() / n).max(0.0)
-    }
-
     /// Gives each empty cluster the row that is farthest from its centroid; says how many rows moved. Of equal rows only one
     /// is taken, none that coincides with its centroid, and none that is the last of its cluster.
     fn reseed_empty(&self, centroids: &Centroids, labels: &mut [u32], sums: &mut Sums) -> usize {
         let empty: Vec<usize> = (0..centroids.count()).filter(|j| sums.rows[*j] == 0).collect();
-        let distances = own_distances_f32(&self.block, centroids, labels, self.context.pool);
+        let distances = own_distances_f32(&self.block, centroids, labels, self.context.compute.pool);
         let apart = |row: usize, distance: f64| match self.metric() {
             // Distinct rows of f32 differ by far more than a mean of equal rows is off.
             Metric::Euclidean => distance > 1e-20 * squared_norm(&self.block, row),
@@ -1146,6 +1121,7 @@ mod tests {
     use datafusion::arrow::array::StringArray;
 
     use super::*;
+    use crate::kernels::compute::Compute;
     use crate::models::{Silent, UnlimitedMemory};
 
     fn number(values: impl IntoIterator<Item = f64>) -> ArrayRef {
@@ -1165,9 +1141,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let cancel = AtomicBool::new(false);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 42,
-            cancel: &cancel,
             observer: &Silent,
             memory: &UnlimitedMemory,
         };
@@ -1477,9 +1452,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let cancel = AtomicBool::new(true);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 1,
-            cancel: &cancel,
             observer: &Silent,
             memory: &UnlimitedMemory,
         };

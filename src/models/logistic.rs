@@ -551,6 +551,7 @@ impl Labels {
             Ok((labels, arrays))
         };
         let batches: Vec<Result<(BatchLabels, Vec<ArrayRef>)>> = context
+            .compute
             .pool
             .install(|| (0..rows.batch_count()).into_par_iter().map(of_batch).collect());
         let mut values: Vec<(LabelValue, ArrayRef)> = vec![];
@@ -748,7 +749,12 @@ impl Problem<'_> {
             class_weights: self.weights,
             left_out: self.left_out,
         };
-        Ok(logistic_pass_f64(self.block, &job, context.pool, context.cancel)?)
+        Ok(logistic_pass_f64(
+            self.block,
+            &job,
+            context.compute.pool,
+            context.compute.cancel,
+        )?)
     }
 
     /// The code columns' categories among the columns of the design.
@@ -1174,7 +1180,7 @@ fn assign_folds(classes: &[u8], hashes: &[u64], wanted: usize, context: &FitCont
             .filter(|r| classes[*r] == class)
             .map(|r| (hashes[r], r))
             .collect();
-        context.pool.install(|| rows.par_sort_unstable());
+        context.compute.pool.install(|| rows.par_sort_unstable());
         rows
     };
     let rows = [of_class(0), of_class(1)];
@@ -1240,7 +1246,7 @@ fn cross_fitted_scores(
     }
     let mut scores = vec![0.0; problem.block.row_count];
     context.memory.take(scores.len() * size_of::<f64>(), "the scores")?;
-    context.pool.install(|| {
+    context.compute.pool.install(|| {
         scores.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, scores)| {
             for (i, score) in scores.iter_mut().enumerate() {
                 let row = chunk * CHUNK + i;
@@ -1458,6 +1464,7 @@ mod tests {
     use datafusion::arrow::array::{BooleanArray, DictionaryArray, Int64Array, StringViewArray};
 
     use super::*;
+    use crate::kernels::compute::Compute;
     use crate::models::{MemoryRows, Silent, UnlimitedMemory};
 
     fn rows(columns: Vec<(&str, ArrayRef)>, batch_rows: usize) -> MemoryRows {
@@ -1478,9 +1485,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let cancel = AtomicBool::new(false);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 42,
-            cancel: &cancel,
             observer: &Silent,
             memory: &UnlimitedMemory,
         };
@@ -1643,9 +1649,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let cancel = AtomicBool::new(false);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 1,
-            cancel: &cancel,
             observer: &Silent,
             memory: &UnlimitedMemory,
         };

@@ -10,13 +10,14 @@ pub mod logistic;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, list, nearest};
+use crate::kernels::compute::Compute;
 use crate::options::{OptionKind, OptionSpec, Options};
 
 /// Every model type, in the order in which help lists them.
@@ -160,12 +161,11 @@ impl Rows for MemoryRows {
 
 /// What a fit may use, and whom it tells.
 pub struct FitContext<'a> {
-    /// The threads for the passes; the result does not depend on how many there are.
-    pub pool: &'a rayon::ThreadPool,
+    /// What kernels run on; the result does not depend on how many threads there are. Its flag is set when the query was
+    /// cancelled.
+    pub compute: &'a Compute<'a>,
     /// The seed of everything random.
     pub seed: u64,
-    /// Set when the query was cancelled.
-    pub cancel: &'a AtomicBool,
     /// Told after each pass.
     pub observer: &'a dyn Observer,
     /// Asked before memory is taken for blocks.
@@ -178,7 +178,7 @@ impl FitContext<'_> {
     /// # Errors
     /// The query was cancelled.
     pub fn check_cancelled(&self) -> Result<()> {
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.compute.is_cancelled() {
             Err(Error::cancelled())
         } else {
             Ok(())

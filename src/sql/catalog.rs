@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
 use super::help::{Form, topics};
-use crate::device::devices;
+use crate::device::Offer;
 use crate::error::{Error, Result};
 use crate::session::Session;
 
@@ -91,6 +91,7 @@ impl Kind {
                 vec![
                     text("device"),
                     text("description"),
+                    Field::new("memory_bytes", DataType::Int64, true),
                     Field::new("used", DataType::Boolean, true),
                     text("reason"),
                 ]
@@ -202,12 +203,15 @@ impl SystemTable {
 }
 
 fn device_columns() -> Vec<ArrayRef> {
-    let all = devices();
+    let all = Offer::of_this_machine().devices();
     vec![
-        texts(all.iter().map(|d| d.name.to_string())),
+        texts(all.iter().map(|d| d.name.clone())),
         texts(all.iter().map(|d| d.description.clone())),
+        Arc::new(Int64Array::from_iter(
+            all.iter().map(|d| d.memory_bytes.and_then(|b| i64::try_from(b).ok())),
+        )),
         Arc::new(BooleanArray::from_iter(all.iter().map(|d| Some(d.used)))),
-        texts(all.iter().map(|d| (!d.reason.is_empty()).then(|| d.reason.to_string()))),
+        texts(all.iter().map(|d| (!d.reason.is_empty()).then(|| d.reason.clone()))),
     ]
 }
 

@@ -10,6 +10,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{cast, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema};
+use datafusion_ml::kernels::compute::Compute;
 use datafusion_ml::models::{
     FitContext, Fitted, MODELS, MemoryRows, ModelType, Parts, RecommendContext, Silent, UnlimitedMemory,
 };
@@ -93,10 +94,10 @@ fn fit(model_type: &dyn ModelType, batch: &RecordBatch, parts: usize) -> Fitted 
     let options = options_of(model_type);
     let roles = model_type.roles(&batch.schema(), &options).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(parts).build().unwrap();
+    let cancel = AtomicBool::new(false);
     let context = FitContext {
-        pool: &pool,
+        compute: &Compute::cpu(&pool, &cancel),
         seed: 42,
-        cancel: &AtomicBool::new(false),
         observer: &Silent,
         memory: &UnlimitedMemory,
     };
@@ -310,10 +311,10 @@ fn a_cancelled_fit_ends() {
         let options = options_of(*model_type);
         let roles = model_type.roles(&batch.schema(), &options).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let cancel = AtomicBool::new(true);
         let context = FitContext {
-            pool: &pool,
+            compute: &Compute::cpu(&pool, &cancel),
             seed: 1,
-            cancel: &AtomicBool::new(true),
             observer: &Silent,
             memory: &UnlimitedMemory,
         };

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion_ml::error::{ErrorKind, Result as MlResult};
+use datafusion_ml::kernels::compute::Compute;
 use datafusion_ml::models::{
     FeatureColumn, FitContext, MODELS, MemoryRows, Model, ModelType, Parts, RecommendContext, Silent, TrainingInfo,
     UnlimitedMemory,
@@ -95,10 +96,10 @@ fn train(kind: &dyn ModelType, rows: &RecordBatch, named: &[(&str, Value)]) -> T
     let options = kind.stored_fit_options(&options);
     let roles = kind.roles(&rows.schema(), &options).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let cancel = AtomicBool::new(false);
     let context = FitContext {
-        pool: &pool,
+        compute: &Compute::cpu(&pool, &cancel),
         seed: 42,
-        cancel: &AtomicBool::new(false),
         observer: &Silent,
         memory: &UnlimitedMemory,
     };

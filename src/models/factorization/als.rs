@@ -87,7 +87,7 @@ pub(super) fn fit(
             unobserved_weight,
             ridges: &user_ridges,
         };
-        factor_f32(&sweep, &mut user_factors, context.pool, context.cancel);
+        factor_f32(&sweep, &mut user_factors, context.compute.pool, context.compute.cancel);
         context.check_cancelled()?;
         let sweep = HalfSweep {
             offsets: &items.offsets,
@@ -98,7 +98,7 @@ pub(super) fn fit(
             unobserved_weight,
             ridges: &item_ridges,
         };
-        let gain = factor_f32(&sweep, &mut item_factors, context.pool, context.cancel);
+        let gain = factor_f32(&sweep, &mut item_factors, context.compute.pool, context.compute.cancel);
         context.check_cancelled()?;
         // The items were solved last, so their part of the objective is what the kernel says; the users' ridge is left.
         let penalty: f64 = user_factors

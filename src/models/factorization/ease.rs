@@ -27,7 +27,7 @@ pub(super) fn fit(l2: f64, users: &Interactions, context: &FitContext<'_>) -> Re
         .take(m * m * 12 + inverse_bytes(m), "the item-item matrix of method 'ease'")?;
     let (items, _) = users.transposed();
     let (mut matrix, pairs) = (vec![0f64; m * m], users.items.len());
-    context.pool.install(|| {
+    context.compute.pool.install(|| {
         // The lower triangle of XᵀX + λI: how many users have both items.
         matrix.par_chunks_mut(m).enumerate().for_each(|(item, row)| {
             for user in items.of(item) {
@@ -42,14 +42,14 @@ pub(super) fn fit(l2: f64, users: &Interactions, context: &FitContext<'_>) -> Re
         });
     });
     context.check_cancelled()?;
-    if !inverse_f64(&mut matrix, m, context.pool, context.cancel)? {
+    if !inverse_f64(&mut matrix, m, context.compute.pool, context.compute.cancel)? {
         return Err(Error::data(
             "method 'ease': the item-item matrix cannot be inverted with this l2; use a larger one",
         ));
     }
     let inverse_diagonal: Vec<f64> = (0..m).map(|i| 1.0 / matrix[i * m + i]).collect();
     let mut weights = vec![0f32; m * m];
-    context.pool.install(|| {
+    context.compute.pool.install(|| {
         weights.par_chunks_mut(m).enumerate().for_each(|(i, row)| {
             for (j, weight) in row.iter_mut().enumerate() {
                 if i != j {

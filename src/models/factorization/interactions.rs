@@ -438,7 +438,7 @@ pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitCont
     let (user_values, user_ranks) = user_codes.sorted(user_kind, &value_type(user_field.data_type()))?;
     let (item_values, item_ranks) = item_codes.sorted(item_kind, &value_type(item_field.data_type()))?;
     drop((user_codes, item_codes));
-    context.pool.install(|| {
+    context.compute.pool.install(|| {
         entries.par_iter_mut().for_each(|(pair, _)| {
             let (user, item) = ((*pair >> 32) as usize, (*pair & u64::from(u32::MAX)) as usize);
             *pair = u64::from(user_ranks[user]) << 32 | u64::from(item_ranks[item]);

@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::Int32Type;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::kernels::compute::Compute;
 use crate::metrics::ranking;
 use crate::models::{MemoryBudget, MemoryRows, Observer, Pass, Silent, UnlimitedMemory};
 use crate::options::Value;
@@ -43,9 +44,8 @@ fn fit_with(rows: &MemoryRows, options: &Options, threads: usize, memory: &dyn M
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let cancel = AtomicBool::new(false);
     let context = FitContext {
-        pool: &pool,
+        compute: &Compute::cpu(&pool, &cancel),
         seed: 42,
-        cancel: &cancel,
         observer: &Silent,
         memory,
     };
@@ -523,9 +523,8 @@ fn asks_for_memory_and_can_be_cancelled() {
     let cancel = Arc::new(AtomicBool::new(false));
     let observer = Impatient(Arc::clone(&cancel), Mutex::new(0));
     let context = FitContext {
-        pool: &pool,
+        compute: &Compute::cpu(&pool, &cancel),
         seed: 1,
-        cancel: &cancel,
         observer: &observer,
         memory: &UnlimitedMemory,
     };

@@ -247,9 +247,8 @@ impl SegmentEvaluator {
         let cancel = AtomicBool::new(false);
         let observer = self.session.observer();
         let context = FitContext {
-            pool: &pool,
+            compute: &Session::compute(&pool, &cancel, &settings),
             seed: settings.seed,
-            cancel: &cancel,
             observer: observer.as_ref(),
             memory: &UnlimitedMemory,
         };
