@@ -43,6 +43,7 @@ pub(crate) struct OutputContext {
     pub schema: SchemaRef,
     pub task: Arc<TaskContext>,
     pub baseline: BaselineMetrics,
+    pub metrics: ExecutionPlanMetricsSet,
 }
 
 /// Fits over its child, once, then gives its output.
@@ -146,6 +147,7 @@ impl ExecutionPlan for FitExec {
             schema: Arc::clone(&schema),
             task: Arc::clone(&context),
             baseline: BaselineMetrics::new(&self.metrics, partition),
+            metrics: self.metrics.clone(),
         };
         let stream = futures::stream::once(async move {
             let result = fit.get(move || job.run(input, context, metrics)).await?;

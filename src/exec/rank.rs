@@ -3,21 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array,
+};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
 
 use super::CancelOnDrop;
-use super::fit::FitResult;
+use super::fit::{FitResult, tell_device};
 use super::plan::{FitOutput, OutputContext};
 use crate::error::Error;
-use crate::models::{RecommendContext, Recommendations};
+use crate::models::Recommendations;
+use crate::session::Session;
 
-/// Users that are ranked at once: enough to keep the threads busy, few enough to cancel soon.
-const USERS_AT_ONCE: usize = 2048;
+/// Batches that may wait to be read.
+const BATCHES_AHEAD: usize = 2;
 
 /// One partition: each user's items, best first, users ascending.
 #[derive(Debug)]
@@ -66,38 +70,48 @@ impl FitOutput for RankOutput {
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop(Arc::clone(&cancel));
+        let settings = Session::settings_in(context.task.session_config().options());
         let (n, exclude_seen, columns) = (self.item_count, self.exclude_seen, self.columns.clone());
-        let (schema, baseline) = (Arc::clone(&context.schema), context.baseline.clone());
-        let begins: Vec<usize> = (0..users.len()).step_by(USERS_AT_ONCE).collect();
-        futures::stream::iter(begins)
-            .then(move |begin| {
-                let _keep = &guard;
-                let (result, pool, cancel) = (Arc::clone(&result), Arc::clone(&pool), Arc::clone(&cancel));
-                let users = users.slice(begin, USERS_AT_ONCE.min(users.len() - begin));
-                let (schema, columns, baseline) = (Arc::clone(&schema), columns.clone(), baseline.clone());
-                async move {
-                    let task = tokio::task::spawn_blocking(move || {
-                        let context = RecommendContext {
-                            pool: Some(pool.as_ref()),
-                            cancel: cancel.as_ref(),
-                        };
-                        match result.fitted.model.recommender() {
-                            Some(recommender) => {
-                                let ranked = recommender.recommend(&users, n, exclude_seen, &context)?;
-                                flatten(&users, ranked)
-                            }
-                            None => Err(Error::request("the model ranks no items")),
-                        }
-                    });
-                    let all = task.await.map_err(|e| DataFusionError::Execution(e.to_string()))??;
-                    let wanted = columns.iter().map(|i| Arc::clone(&all[*i])).collect();
-                    let rows = all[0].len();
-                    baseline.output_rows().add(rows);
-                    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-                    Ok(RecordBatch::try_new_with_options(schema, wanted, &options)?)
-                }
-            })
-            .boxed()
+        let (schema, baseline, metrics) = (
+            Arc::clone(&context.schema),
+            context.baseline.clone(),
+            context.metrics.clone(),
+        );
+        let observer = context.job.session.observer();
+        // One task for all users, so that what a card was given stays there; it waits while nobody reads.
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let task = tokio::task::spawn_blocking(move || -> crate::error::Result<()> {
+            let Some(recommender) = result.fitted.model.recommender() else {
+                return Err(Error::request("the model ranks no items"));
+            };
+            let compute = Session::compute(&pool, &cancel, &settings);
+            recommender.recommend_all(&users, n, exclude_seen, &compute, &mut |users, ranked| {
+                let all = flatten(&users, ranked)?;
+                let rows = all[0].len();
+                let wanted = columns.iter().map(|i| Arc::clone(&all[*i])).collect();
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), wanted, &options)?;
+                baseline.output_rows().add(rows);
+                Ok(sender.blocking_send(batch).is_ok())
+            })?;
+            compute.notices().iter().for_each(|notice| observer.notice(notice));
+            tell_device(&compute, &metrics);
+            Ok(())
+        });
+        let begin = (receiver, Some(task), guard);
+        futures::stream::unfold(begin, |(mut receiver, mut task, guard)| async move {
+            if let Some(batch) = receiver.recv().await {
+                return Some((Ok(batch), (receiver, task, guard)));
+            }
+            // The end, or an error: the task knows.
+            let failed = match task.take()?.await {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => error.into(),
+                Err(error) => DataFusionError::Execution(format!("the ranking ended abnormally: {error}")),
+            };
+            Some((Err(failed), (receiver, None, guard)))
+        })
+        .boxed()
     }
 }
 

@@ -42,6 +42,10 @@ pub struct Estimate {
 const TRANSFER_BYTES_PER_SECOND: f64 = 6e9;
 /// Opening a card: its context, loading kernels that were compiled before.
 const OPENING_MS: f64 = 400.0;
+/// A stream, a dozen allocations and as many small transfers.
+const FIXED_MS: f64 = 5.0;
+/// The card must be this much faster: estimates are off, and being slower than the CPU is worse than missing a small gain.
+const MARGIN: f64 = 1.5;
 
 /// What runs kernels for one fit or ranking.
 #[derive(Debug)]
@@ -159,8 +163,9 @@ impl<'a> Compute<'a> {
     fn is_worth_it(&self, offer: &Offer, estimate: Estimate) -> bool {
         let threads = self.pool.current_num_threads().max(1) as f64;
         let opening = if offer.is_open() { 0.0 } else { OPENING_MS };
-        let card = opening + estimate.card_ms + estimate.moved_bytes / TRANSFER_BYTES_PER_SECOND * 1e3;
-        card < estimate.thread_ms / threads
+        let moving = estimate.moved_bytes / TRANSFER_BYTES_PER_SECOND * 1e3;
+        let card = opening + FIXED_MS + estimate.card_ms + moving;
+        card * MARGIN < estimate.thread_ms / threads
     }
 
     fn notice(&self, notice: String) {

@@ -12,6 +12,15 @@
 //! `A`'s upper triangle is updated tile by tile in registers, and a blocked Cholesky reuses the same tile for its trailing
 //! updates. Rows are independent and each adds its entries in their order, so the threads don't change a bit.
 
+mod alternation;
+pub(crate) mod cuda;
+#[cfg(test)]
+mod tests_card;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod twin;
+
+pub use self::alternation::{Alternation, Iteration, Side};
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 

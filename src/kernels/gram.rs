@@ -6,11 +6,19 @@
 //! on the number of threads. Within a chunk, panels of [`PANEL_ROWS`] rows are multiplied in tiles of 4 × 8 that stay in
 //! registers.
 
+pub mod cuda;
+mod rows;
+#[cfg(test)]
+mod tests_card;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod twin;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
+pub use self::rows::Rows;
 use crate::Cancelled;
 use crate::block::Block;
 

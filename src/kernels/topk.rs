@@ -4,11 +4,14 @@
 //! score matrix never exists. A score is one chain of multiply-adds over the factors in their order, wherever it stands in a
 //! tile, so that a user's scores depend on nobody else of the batch, and [`dot_f32`] gives the very same number.
 
+mod ranker;
+
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
 use rayon::prelude::*;
 
+pub use self::ranker::{Catalogue, Ranker};
 use crate::cpu::has_avx2_fma;
 
 /// Items of a panel: two AVX2 registers.

@@ -30,12 +30,10 @@ use faer::{MatMut, Par};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, list};
+use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_column};
 use crate::features::values::CHUNK;
-use crate::features::{Block, NumberColumn};
-use crate::kernels::gram::{
-    Gram, Logistic, LogisticPass, design_width, linear_predictor_f64, logistic_pass_f64, pass_bytes, sigmoid_f64,
-};
+use crate::kernels::gram::{self, Gram, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
     TrainingInfo, column_index, feature_roles, field,
@@ -48,6 +46,8 @@ const SEPARATION_L2: f64 = 1e-3;
 const COLLINEAR: f64 = 1e-10;
 /// Redundant columns are only looked for in designs to this width where a penalty makes the fit unique anyway.
 const MAX_CHECKED_WIDTH: usize = 2_000;
+/// Passes that a fit takes, more or less, for weighing devices.
+const EXPECTED_PASSES: usize = 7;
 /// Standard errors take the inverse of a matrix of this width at most.
 const MAX_ERRORS_WIDTH: usize = 512;
 /// The class of a row whose label is NULL.
@@ -242,9 +242,12 @@ impl ModelType for LogisticRegression {
         let matrix_bytes = pass_bytes(block.row_count, width) + 3 * width * width * size_of::<f64>();
         context.memory.take(matrix_bytes, "the Gram matrix of the features")?;
 
+        let wanted = options.int("folds", 5) as usize;
+        // Each fold begins near its end.
+        let expected_passes = EXPECTED_PASSES + if wanted >= 2 { 3 * wanted } else { 0 };
+        let mut sums = gram::Rows::new(&block, &classes, expected_passes, context.compute);
         let problem = Problem {
-            block: &block,
-            classes: &classes,
+            rows: &sums,
             weights,
             left_out: None,
         };
@@ -256,7 +259,7 @@ impl ModelType for LogisticRegression {
         notices.extend(full.notices(&settings, &encoder));
 
         let mut row_scores = None;
-        let wanted = options.int("folds", 5) as usize;
+        let folds;
         if wanted >= 2 {
             let hashes = encoder.row_hashes(rows, &roles.features, mix(context.seed, 0xF01D), context)?;
             context.memory.take(block.row_count * 17, "the folds")?;
@@ -269,7 +272,14 @@ impl ModelType for LogisticRegression {
                     ));
                     None
                 }
-                Some((folds, count)) => {
+                Some((found, count)) => {
+                    folds = found;
+                    sums.set_folds(&folds);
+                    let problem = Problem {
+                        rows: &sums,
+                        weights,
+                        left_out: None,
+                    };
                     if count < wanted {
                         notices.push(format!(
                             "a class has only {count} distinct rows; {count} folds were used instead of {wanted}"
@@ -704,13 +714,12 @@ struct Settings {
 /// Rows to be fitted.
 #[derive(Clone, Copy)]
 struct Problem<'a> {
-    block: &'a Block<f64>,
-    /// 1 for the positive class, 0 for the other, [`NO_LABEL`] for rows to leave out.
-    classes: &'a [u8],
+    /// The rows, with their classes: 1 for the positive one, 0 for the other, [`NO_LABEL`] for rows to leave out.
+    rows: &'a gram::Rows<'a>,
     /// The weights of the classes 0 and 1.
     weights: [f64; 2],
-    /// The fold of each row, and the one to leave out.
-    left_out: Option<(&'a [u8], u8)>,
+    /// The fold to leave out.
+    left_out: Option<u8>,
 }
 
 /// What a fit came to.
@@ -742,27 +751,16 @@ struct SumToZero {
 }
 
 impl Problem<'_> {
-    fn pass(&self, coefficients: &[f64], context: &FitContext<'_>) -> Result<LogisticPass> {
-        let job = Logistic {
-            coefficients,
-            labels: self.classes,
-            class_weights: self.weights,
-            left_out: self.left_out,
-        };
-        Ok(logistic_pass_f64(
-            self.block,
-            &job,
-            context.compute.pool,
-            context.compute.cancel,
-        )?)
+    fn pass(&self, coefficients: &[f64]) -> Result<LogisticPass> {
+        Ok(self.rows.logistic(coefficients, self.weights, self.left_out)?)
     }
 
     /// The code columns' categories among the columns of the design.
     fn groups(&self) -> Vec<Range<usize>> {
-        let offsets = self.block.code_offsets();
+        let offsets = self.rows.block().code_offsets();
         offsets
             .iter()
-            .zip(&self.block.levels)
+            .zip(&self.rows.block().levels)
             .map(|(o, l)| o + 1..o + 1 + *l as usize)
             .collect()
     }
@@ -792,14 +790,20 @@ impl Problem<'_> {
     /// The coefficients of a model without features: the log odds of the classes.
     fn intercept_only(&self) -> Vec<f64> {
         let mut counts = [0.0; 2];
-        for (row, class) in self.classes.iter().enumerate() {
-            if *class <= 1 && self.left_out.is_none_or(|(folds, out)| folds[row] != out) {
+        for (row, class) in self.rows.labels().iter().enumerate() {
+            if *class <= 1
+                && self
+                    .rows
+                    .folds()
+                    .zip(self.left_out)
+                    .is_none_or(|(folds, out)| folds[row] != out)
+            {
                 counts[usize::from(*class)] += self.weights[usize::from(*class)];
             }
         }
-        let mut coefficients = vec![0.0; design_width(self.block)];
+        let mut coefficients = vec![0.0; design_width(self.rows.block())];
         if counts[0] > 0.0 && counts[1] > 0.0 {
-            coefficients[self.block.number_count] = (counts[1] / counts[0]).ln();
+            coefficients[self.rows.block().number_count] = (counts[1] / counts[0]).ln();
         }
         coefficients
     }
@@ -812,27 +816,27 @@ impl Problem<'_> {
         context: &FitContext<'_>,
         passes: &mut Vec<Pass>,
     ) -> Result<Solution> {
-        let width = design_width(self.block);
+        let width = design_width(self.rows.block());
         let mut clock = Instant::now();
         let mut coefficients = start.map_or_else(|| self.intercept_only(), <[f64]>::to_vec);
-        let mut pass = self.pass(&coefficients, context)?;
+        let mut pass = self.pass(&coefficients)?;
         let constraints = self.constraints(&pass.gram);
         let l2 = settings.l2;
         let mut redundant = vec![];
         // Fits that start from another's coefficients have had this said.
         if l2 == 0.0 || start.is_none() && width <= MAX_CHECKED_WIDTH {
-            redundant = redundant_columns(&pass.gram, self.block.number_count, &constraints);
+            redundant = redundant_columns(&pass.gram, self.rows.block().number_count, &constraints);
         }
         let dropped: &[usize] = if l2 == 0.0 { &redundant } else { &[] };
         let penalty = Penalty {
             l2,
-            intercept: self.block.number_count,
+            intercept: self.rows.block().number_count,
             constraints: if l2 == 0.0 { &constraints } else { &[] },
-            active: elimination_order(width, self.block.number_count, dropped),
+            active: elimination_order(width, self.rows.block().number_count, dropped),
         };
         if dropped.iter().any(|i| coefficients[*i] != 0.0) {
             dropped.iter().for_each(|i| coefficients[*i] = 0.0);
-            pass = self.pass(&coefficients, context)?;
+            pass = self.pass(&coefficients)?;
         }
         let mut objective = pass.loss + penalty.value(&coefficients);
         let (mut converged, mut separation) = (false, Separation::None);
@@ -865,7 +869,7 @@ impl Problem<'_> {
             let mut share = 1.0;
             let better = loop {
                 let next: Vec<f64> = coefficients.iter().zip(&step).map(|(c, s)| c - share * s).collect();
-                let next_pass = self.pass(&next, context)?;
+                let next_pass = self.pass(&next)?;
                 let next_objective = next_pass.loss + penalty.value(&next);
                 // So near the end, rounding decides which of the two is smaller, and the whole step is right.
                 if size < 1e-5 || next_objective <= objective + 1e-13 * (1.0 + objective.abs()) {
@@ -917,7 +921,7 @@ impl Problem<'_> {
 
     /// For each feature of categories, that its coefficients add up to 0. Categories without a row take no part.
     fn constraints(&self, gram: &Gram) -> Vec<SumToZero> {
-        let intercept = self.block.number_count;
+        let intercept = self.rows.block().number_count;
         let total = gram.matrix[intercept * gram.width + intercept];
         let weight = |i: usize| gram.matrix[i * gram.width + i];
         let of_group = |group: Range<usize>| {
@@ -1232,7 +1236,7 @@ fn cross_fitted_scores(
     let mut models = vec![];
     for fold in 0..count {
         let problem = Problem {
-            left_out: Some((folds, fold as u8)),
+            left_out: Some(fold as u8),
             ..*problem
         };
         let solution = problem.fit(
@@ -1244,14 +1248,14 @@ fn cross_fitted_scores(
         )?;
         models.push(solution.coefficients);
     }
-    let mut scores = vec![0.0; problem.block.row_count];
+    let mut scores = vec![0.0; problem.rows.block().row_count];
     context.memory.take(scores.len() * size_of::<f64>(), "the scores")?;
     context.compute.pool.install(|| {
         scores.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, scores)| {
             for (i, score) in scores.iter_mut().enumerate() {
                 let row = chunk * CHUNK + i;
                 let model = models.get(usize::from(folds[row])).unwrap_or(&full.coefficients);
-                *score = linear_predictor_f64(problem.block, model, row);
+                *score = linear_predictor_f64(problem.rows.block(), model, row);
             }
             sigmoid_f64(scores);
         });

@@ -377,6 +377,19 @@ pub trait Recommender: Send + Sync {
         exclude_seen: bool,
         context: &RecommendContext<'_>,
     ) -> Result<Recommendations>;
+    /// As [`Recommender::recommend`] for very many users: `each` gets some of them and their recommendations, in order, until it
+    /// says false.
+    ///
+    /// # Errors
+    /// As [`Recommender::recommend`], and those of `each`.
+    fn recommend_all(
+        &self,
+        users: &ArrayRef,
+        n: usize,
+        exclude_seen: bool,
+        compute: &Compute<'_>,
+        each: &mut dyn FnMut(ArrayRef, Recommendations) -> Result<bool>,
+    ) -> Result<()>;
 }
 
 /// What ranking may use.

@@ -10,9 +10,11 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{cast, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema};
+use datafusion_ml::device::Preference;
+use datafusion_ml::device::testing::{cards, offer_of};
 use datafusion_ml::kernels::compute::Compute;
 use datafusion_ml::models::{
-    FitContext, Fitted, MODELS, MemoryRows, ModelType, Parts, RecommendContext, Silent, UnlimitedMemory,
+    FitContext, Fitted, MODELS, MemoryRows, ModelType, Parts, RecommendContext, Roles, Silent, UnlimitedMemory,
 };
 use datafusion_ml::options::{Options, Value};
 use rand::SeedableRng;
@@ -95,13 +97,23 @@ fn fit(model_type: &dyn ModelType, batch: &RecordBatch, parts: usize) -> Fitted 
     let roles = model_type.roles(&batch.schema(), &options).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(parts).build().unwrap();
     let cancel = AtomicBool::new(false);
+    fit_by(model_type, &rows, &roles, &options, &Compute::cpu(&pool, &cancel))
+}
+
+fn fit_by(
+    model_type: &dyn ModelType,
+    rows: &MemoryRows,
+    roles: &Roles,
+    options: &Options,
+    compute: &Compute<'_>,
+) -> Fitted {
     let context = FitContext {
-        compute: &Compute::cpu(&pool, &cancel),
+        compute,
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
     };
-    model_type.fit(&rows, &roles, &options, &context).unwrap()
+    model_type.fit(rows, roles, options, &context).unwrap()
 }
 
 /// Every number of a model's parts, by table and column.
@@ -149,6 +161,10 @@ fn parameters(parts: &Parts) -> BTreeMap<String, Vec<f64>> {
 }
 
 fn assert_same_parameters(name: &str, a: &Fitted, b: &Fitted) {
+    assert_near_parameters(name, a, b, 1e-9);
+}
+
+fn assert_near_parameters(name: &str, a: &Fitted, b: &Fitted, tolerance: f64) {
     let (a, b) = (
         parameters(&a.model.parts().unwrap()),
         parameters(&b.model.parts().unwrap()),
@@ -162,7 +178,10 @@ fn assert_same_parameters(name: &str, a: &Fitted, b: &Fitted) {
         let right = &b[key];
         assert_eq!(left.len(), right.len(), "{name}: {key}");
         for (l, r) in left.iter().zip(right) {
-            assert!((l - r).abs() <= 1e-9 * l.abs().max(1.0), "{name}: {key}: {l} and {r}");
+            assert!(
+                (l - r).abs() <= tolerance * l.abs().max(1.0),
+                "{name}: {key}: {l} and {r}"
+            );
         }
     }
 }
@@ -189,6 +208,32 @@ fn partitions_and_threads_change_nothing() {
                 score_columns(&one, &batch)[0].to_data(),
                 score_columns(&other, &batch)[0].to_data()
             );
+        }
+    }
+}
+
+/// On cards whose kernels are the CUDA sources, run on the CPU, and their twins in Rust.
+#[test]
+fn a_card_gives_the_model_that_the_threads_give() {
+    let batch = table(3000);
+    let rows = MemoryRows::new(batch.schema(), vec![batch.clone()]);
+    for model_type in MODELS {
+        let options = options_of(*model_type);
+        let roles = model_type.roles(&batch.schema(), &options).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let cancel = AtomicBool::new(false);
+        let host = fit_by(*model_type, &rows, &roles, &options, &Compute::cpu(&pool, &cancel));
+        for (card, driver) in cards(1 << 30) {
+            let offer = offer_of(&driver);
+            let compute = Compute::with_card(&pool, &cancel, Preference::Cuda, &offer, 0);
+            let fitted = fit_by(*model_type, &rows, &roles, &options, &compute);
+            let name = format!("{} by {card}", model_type.name());
+            assert!(
+                compute.was_served() && compute.notices().is_empty(),
+                "{name}: {:?}",
+                compute.notices()
+            );
+            assert_near_parameters(&name, &host, &fitted, 1e-5);
         }
     }
 }

@@ -165,8 +165,11 @@ struct Piece {
 #[derive(Debug)]
 enum Place {
     Resident(Tiles),
-    Streamed(Pieces),
+    Streamed(Box<Pieces>),
 }
+
+/// What is done on some rows: with their tiles, the first row and how many there are.
+type Work<'a, 'w> = dyn FnMut(&CardRows<'a>, &Tiles, usize, usize) -> Result<(), DriverError> + 'w;
 
 /// A block's rows on a card, with labels, sums and centroids.
 #[derive(Debug)]
@@ -304,7 +307,7 @@ impl<'a> CardRows<'a> {
                 places,
             };
             self.each_piece(&mut pieces, Some(&mut extremes), &mut |_, _, _, _| Ok(()))?;
-            self.place = Some(Place::Streamed(pieces));
+            self.place = Some(Place::Streamed(Box::new(pieces)));
         }
         let mut largest = vec![0u32; block.number_count];
         self.queue.download(&extremes, 0, &mut largest)?;
@@ -388,7 +391,7 @@ impl<'a> CardRows<'a> {
         &self,
         pieces: &mut Pieces,
         mut extremes: Option<&mut Buffer<u32>>,
-        work: &mut dyn FnMut(&Self, &Tiles, usize, usize) -> Result<(), DriverError>,
+        work: &mut Work<'a, '_>,
     ) -> Result<(), DriverError> {
         let block = self.block;
         for (i, begin) in (0..block.row_count).step_by(pieces.row_count).enumerate() {
@@ -421,10 +424,7 @@ impl<'a> CardRows<'a> {
     }
 
     /// Has `work` done on all rows, wherever they are.
-    fn each_tiles(
-        &mut self,
-        work: &mut dyn FnMut(&Self, &Tiles, usize, usize) -> Result<(), DriverError>,
-    ) -> Result<(), DriverError> {
+    fn each_tiles(&mut self, work: &mut Work<'a, '_>) -> Result<(), DriverError> {
         let Some(mut place) = self.place.take() else {
             return Ok(());
         };

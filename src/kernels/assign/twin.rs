@@ -154,8 +154,8 @@ impl<'a> Tiles<'a> {
                 sums[from as usize * shape.width + column] -= value;
             }
         };
-        for i in 0..shape.number_count {
-            add(i, fixed(f64::from(self.number(row, i)) * scale * scales[i]));
+        for (i, by) in scales[..shape.number_count].iter().enumerate() {
+            add(i, fixed(f64::from(self.number(row, i)) * scale * by));
         }
         let one = fixed(scale * scales[shape.number_count]);
         for (i, column) in self.columns.iter().enumerate() {

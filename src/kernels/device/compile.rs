@@ -274,8 +274,14 @@ fn of_python(lib: &Path) -> Vec<PathBuf> {
 }
 
 /// The code of a source for a card: from the disk, from NVRTC, or from the PTX of this library.
-pub(super) fn image(
-    source: &'static Source,
+pub(super) fn image(source: &Source, architecture: u32, compiler: Option<&Compiler>) -> Result<Vec<u8>, DriverError> {
+    image_in(cache_folder().as_deref(), source, architecture, compiler)
+}
+
+/// As [`image`], with compiled kernels kept in `folder`.
+pub(super) fn image_in(
+    folder: Option<&Path>,
+    source: &Source,
     architecture: u32,
     compiler: Option<&Compiler>,
 ) -> Result<Vec<u8>, DriverError> {
@@ -287,15 +293,14 @@ pub(super) fn image(
     let Some(compiler) = compiler else {
         return Ok(shipped());
     };
-    let folder = cache_folder();
-    if let Some(folder) = &folder
+    if let Some(folder) = folder
         && let Some(code) = read(folder, source, architecture, compiler.version)
     {
         return Ok(code);
     }
     match compiler.compile(source, Target::Machine(architecture)) {
         Ok(code) => {
-            if let Some(folder) = &folder {
+            if let Some(folder) = folder {
                 // Without a cache the next process compiles again, that is all.
                 let _ = write(folder, source, architecture, compiler.version, &code);
             }

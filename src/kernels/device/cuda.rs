@@ -279,6 +279,12 @@ impl Driver for CudaDriver {
             .map_err(failed)
     }
 
+    unsafe fn copy(&self, id: StreamId, to: u64, from: u64, bytes: usize) -> Result<(), DriverError> {
+        self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream(id)) }.map_err(failed)
+    }
+
     unsafe fn fill(&self, id: StreamId, to: u64, byte: u8, bytes: usize) -> Result<(), DriverError> {
         self.enter()?;
         // SAFETY: the caller's promise.

@@ -176,6 +176,15 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The driver refuses, or earlier work failed.
     unsafe fn download(&self, stream: StreamId, to: *mut u8, from: u64, bytes: usize) -> Result<(), DriverError>;
 
+    /// Copies within the card.
+    ///
+    /// # Safety
+    /// Both ranges are valid until the stream has passed this point, and apart.
+    ///
+    /// # Errors
+    /// The driver refuses, or earlier work failed.
+    unsafe fn copy(&self, stream: StreamId, to: u64, from: u64, bytes: usize) -> Result<(), DriverError>;
+
     /// Sets bytes on the card.
     ///
     /// # Safety

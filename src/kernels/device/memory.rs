@@ -432,6 +432,29 @@ impl Queue {
         self.synchronize()
     }
 
+    /// Copies a buffer within the card.
+    ///
+    /// # Errors
+    /// The driver's.
+    ///
+    /// # Panics
+    /// The buffers have not the same length.
+    pub fn copy<T: Plain>(&self, from: &Buffer<T>, to: &mut Buffer<T>) -> Result<(), DriverError> {
+        assert_eq!(from.len, to.len, "a copy between buffers of one length");
+        if from.len == 0 {
+            return Ok(());
+        }
+        let mut began = self.begun();
+        if began.is_none() {
+            *began = Some(self.driver().record(self.stream)?);
+        }
+        // SAFETY: both buffers have as many bytes, and are two.
+        unsafe {
+            self.driver()
+                .copy(self.stream, to.address, from.address, from.len * size_of::<T>())
+        }
+    }
+
     /// Launches a kernel.
     ///
     /// # Safety

@@ -13,6 +13,8 @@ pub mod memory;
 pub mod sources;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -78,6 +80,8 @@ pub trait System: Send + Sync {
     fn open(&self, card: &Card) -> Result<Arc<dyn Driver>, DriverError>;
 }
 
+static THIS_MACHINE: OnceLock<Offer> = OnceLock::new();
+
 /// What was found on a machine: its cards, and the one that is used once somebody asks for it.
 pub struct Offer {
     system: Box<dyn System>,
@@ -104,11 +108,16 @@ struct Found {
 impl Offer {
     /// What this machine has.
     pub fn of_this_machine() -> &'static Offer {
-        static OFFER: OnceLock<Offer> = OnceLock::new();
         #[cfg(feature = "cuda")]
-        return OFFER.get_or_init(|| Offer::new(Box::new(cuda::Machine)));
+        return THIS_MACHINE.get_or_init(|| Offer::new(Box::new(cuda::Machine)));
         #[cfg(not(feature = "cuda"))]
-        return OFFER.get_or_init(|| Offer::new(Box::new(WithoutCuda)));
+        return THIS_MACHINE.get_or_init(|| Offer::new(Box::new(WithoutCuda)));
+    }
+
+    /// Has this process believe that its machine is another. Does nothing once somebody has asked for the real one.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn pretend(system: Box<dyn System>) -> &'static Offer {
+        THIS_MACHINE.get_or_init(|| Offer::new(system))
     }
 
     /// What a machine has.

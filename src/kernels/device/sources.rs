@@ -29,7 +29,11 @@ pub const PTX_COMPILER: (i32, i32) = (12, 1);
 pub const COMPILER_OPTIONS: &[&str] = &["--std=c++17", "--fmad=false", "--extra-device-vectorization"];
 
 /// Every source.
-pub static SOURCES: &[&Source] = &[&crate::assign::cuda::SOURCE];
+pub static SOURCES: &[&Source] = &[
+    &crate::assign::cuda::SOURCE,
+    &crate::factor::cuda::SOURCE,
+    &crate::gram::cuda::SOURCE,
+];
 
 impl Source {
     /// The whole text that is compiled.

@@ -181,6 +181,12 @@ impl Driver for HostDriver {
         Ok(())
     }
 
+    unsafe fn copy(&self, _stream: StreamId, to: u64, from: u64, bytes: usize) -> Result<(), DriverError> {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    }
+
     unsafe fn fill(&self, _stream: StreamId, to: u64, byte: u8, bytes: usize) -> Result<(), DriverError> {
         // SAFETY: the caller's promise.
         unsafe { std::ptr::write_bytes(to as *mut u8, byte, bytes) };
@@ -401,6 +407,8 @@ impl Executor for Twin {
         unsafe {
             match launch.source.name {
                 "assign" => crate::assign::twin::run(launch),
+                "factor" => crate::factor::twin::run(launch),
+                "gram" => crate::gram::twin::run(launch),
                 name => Err(format!("the source {name} has no twin")),
             }
         }

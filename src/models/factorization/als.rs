@@ -7,7 +7,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::interactions::Interactions;
 use crate::error::Result;
-use crate::kernels::factor::{HalfSweep, factor_f32};
+use crate::kernels::factor::{Alternation, Side};
 use crate::models::{FitContext, Pass};
 
 /// The checked options of the method; `None` is a default that looks at the data.
@@ -73,48 +73,44 @@ pub(super) fn fit(
     let (user_ridges, item_ridges) = (ridges(users, item_count), ridges(&items, user_count));
     let confidence: f64 = weights.iter().map(|w| f64::from(*w) + unobserved).sum();
 
-    let mut item_factors = initial(item_count, n, options.seed);
-    let mut user_factors = vec![0f32; user_count * n];
+    let item_factors = initial(item_count, n, options.seed);
+    let users = Side {
+        offsets: &users.offsets,
+        columns: &users.items,
+        weights: &weights,
+        ridges: &user_ridges,
+    };
+    let items = Side {
+        offsets: &items.offsets,
+        columns: &items.items,
+        weights: &item_weights,
+        ridges: &item_ridges,
+    };
+    let mut alternation = Alternation::new(
+        users,
+        items,
+        n,
+        unobserved_weight,
+        item_factors,
+        options.iterations,
+        context.compute,
+    );
     let mut passes = vec![];
     for iteration in 0..options.iterations {
         let started = Instant::now();
-        let sweep = HalfSweep {
-            offsets: &users.offsets,
-            columns: &users.items,
-            weights: &weights,
-            factors: &item_factors,
-            factor_count: n,
-            unobserved_weight,
-            ridges: &user_ridges,
-        };
-        factor_f32(&sweep, &mut user_factors, context.compute.pool, context.compute.cancel);
-        context.check_cancelled()?;
-        let sweep = HalfSweep {
-            offsets: &items.offsets,
-            columns: &items.items,
-            weights: &item_weights,
-            factors: &user_factors,
-            factor_count: n,
-            unobserved_weight,
-            ridges: &item_ridges,
-        };
-        let gain = factor_f32(&sweep, &mut item_factors, context.compute.pool, context.compute.cancel);
-        context.check_cancelled()?;
+        let done = alternation.iterate()?;
         // The items were solved last, so their part of the objective is what the kernel says; the users' ridge is left.
-        let penalty: f64 = user_factors
-            .chunks_exact(n)
-            .zip(&user_ridges)
-            .map(|(x, ridge)| f64::from(*ridge) * x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>())
-            .sum();
         let pass = Pass {
             iteration: iteration as i64,
-            loss: Some((confidence - gain + penalty) / pairs),
+            loss: Some((confidence - done.gain + done.penalty) / pairs),
             duration_ms: started.elapsed().as_secs_f64() * 1e3,
             ..Pass::default()
         };
         context.observer.pass(&pass);
         passes.push(pass);
     }
+    context.check_cancelled()?;
+    let (user_factors, item_factors) = alternation.finish()?;
     Ok((user_factors, item_factors, passes))
 }
 

@@ -39,7 +39,8 @@ use super::{
     Recommendations, Recommender, Roles, Rows, SEED, TrainingInfo, column_index, field,
 };
 use crate::error::{Error, Result};
-use crate::kernels::topk::{PackedItems, Query, Ranking, Selector, dot_f32, mask, topk_f32};
+use crate::kernels::compute::Compute;
+use crate::kernels::topk::{Catalogue, PackedItems, Query, Ranker, Ranking, Selector, dot_f32, mask, topk_f32};
 use crate::options::{OptionKind, OptionSpec, Options};
 
 const NAME: &str = "matrix_factorization";
@@ -52,6 +53,8 @@ const EASE_L2: f64 = 500.0;
 
 /// Users that a thread scores at a time by `ease`.
 const USER_BLOCK: usize = 16;
+/// Users that are ranked at once by similarity: enough to keep the threads busy, few enough to cancel soon.
+const USERS_AT_ONCE: usize = 2048;
 
 static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
@@ -451,11 +454,16 @@ impl FactorizationModel {
     fn rank(&self, users: &[u32], n: usize, exclude_seen: bool, context: &RecommendContext<'_>) -> Ranking {
         match &self.scorer {
             Scorer::Factors(f) => {
+                let Catalogue {
+                    users: factors,
+                    items,
+                    masked,
+                } = self.catalogue(f, exclude_seen);
                 let query = Query {
-                    users: &f.users,
+                    users: factors,
                     rows: users,
-                    items: f.packed.get_or_init(|| PackedItems::new(&f.items, f.count)),
-                    masked: exclude_seen.then_some((&self.seen.offsets[..], &self.seen.items[..])),
+                    items,
+                    masked,
                     n,
                 };
                 topk_f32(&query, context.pool, context.cancel)
@@ -471,6 +479,54 @@ impl FactorizationModel {
                 Ranking::concat(ranked.into_iter().flatten())
             }
         }
+    }
+
+    fn catalogue<'a>(&'a self, factors: &'a Factors, exclude_seen: bool) -> Catalogue<'a> {
+        Catalogue {
+            users: &factors.users,
+            items: factors
+                .packed
+                .get_or_init(|| PackedItems::new(&factors.items, factors.count)),
+            masked: exclude_seen.then_some((&self.seen.offsets[..], &self.seen.items[..])),
+        }
+    }
+
+    /// The recommendations of users, the known ones as `rank` ranks their codes, the others the popular items.
+    fn recommend_by(
+        &self,
+        users: &ArrayRef,
+        n: usize,
+        cancel: &AtomicBool,
+        rank: &mut dyn FnMut(&[u32]) -> Ranking,
+    ) -> Result<Recommendations> {
+        let codes = self.users.codes(users, "user")?;
+        let known: Vec<u32> = codes.iter().copied().filter(|code| *code != UNKNOWN).collect();
+        let ranking = rank(&known);
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::cancelled());
+        }
+        let popular = &self.popular[..n.min(self.popular.len())];
+        let unknown = codes.len() - known.len();
+        let row_count = ranking.items.len() + unknown * popular.len();
+        let (mut offsets, mut items, mut scores) = (
+            Vec::with_capacity(codes.len() + 1),
+            Vec::with_capacity(row_count),
+            Vec::with_capacity(row_count),
+        );
+        offsets.push(0);
+        let mut ranked = ranking.offsets.windows(2);
+        for code in codes {
+            if code == UNKNOWN {
+                items.extend_from_slice(popular);
+                scores.extend(popular.iter().map(|item| f64::from(self.popularity[*item as usize])));
+            } else if let Some(range) = ranked.next().map(|o| o[0]..o[1]) {
+                items.extend_from_slice(&ranking.items[range.clone()]);
+                scores.extend(ranking.scores[range].iter().map(|s| f64::from(*s)));
+            }
+            offsets.push(items.len());
+        }
+        let items = take(&self.items.values, &UInt32Array::from(items), None)?;
+        Ok(Recommendations { offsets, items, scores })
     }
 
     fn rank_block(
@@ -622,34 +678,39 @@ impl Recommender for FactorizationModel {
         exclude_seen: bool,
         context: &RecommendContext<'_>,
     ) -> Result<Recommendations> {
-        let codes = self.users.codes(users, "user")?;
-        let known: Vec<u32> = codes.iter().copied().filter(|code| *code != UNKNOWN).collect();
-        let ranking = self.rank(&known, n, exclude_seen, context);
-        if context.cancel.load(Ordering::Relaxed) {
-            return Err(Error::cancelled());
-        }
-        let popular = &self.popular[..n.min(self.popular.len())];
-        let unknown = codes.len() - known.len();
-        let row_count = ranking.items.len() + unknown * popular.len();
-        let (mut offsets, mut items, mut scores) = (
-            Vec::with_capacity(codes.len() + 1),
-            Vec::with_capacity(row_count),
-            Vec::with_capacity(row_count),
-        );
-        offsets.push(0);
-        let mut ranked = ranking.offsets.windows(2);
-        for code in codes {
-            if code == UNKNOWN {
-                items.extend_from_slice(popular);
-                scores.extend(popular.iter().map(|item| f64::from(self.popularity[*item as usize])));
-            } else if let Some(range) = ranked.next().map(|o| o[0]..o[1]) {
-                items.extend_from_slice(&ranking.items[range.clone()]);
-                scores.extend(ranking.scores[range].iter().map(|s| f64::from(*s)));
+        self.recommend_by(users, n, context.cancel, &mut |known| {
+            self.rank(known, n, exclude_seen, context)
+        })
+    }
+
+    fn recommend_all(
+        &self,
+        users: &ArrayRef,
+        n: usize,
+        exclude_seen: bool,
+        compute: &Compute<'_>,
+        each: &mut dyn FnMut(ArrayRef, Recommendations) -> Result<bool>,
+    ) -> Result<()> {
+        let context = RecommendContext {
+            pool: Some(compute.pool),
+            cancel: compute.cancel,
+        };
+        let mut ranker = match &self.scorer {
+            Scorer::Factors(f) => Some(Ranker::new(self.catalogue(f, exclude_seen), n, users.len(), compute)),
+            Scorer::Similarity(_) => None,
+        };
+        let step = ranker.as_ref().map_or(USERS_AT_ONCE, Ranker::batch_len).max(1);
+        for begin in (0..users.len()).step_by(step) {
+            let some = users.slice(begin, step.min(users.len() - begin));
+            let ranked = self.recommend_by(&some, n, compute.cancel, &mut |known| match &mut ranker {
+                Some(ranker) => ranker.rank(known),
+                None => self.rank(known, n, exclude_seen, &context),
+            })?;
+            if !each(some, ranked)? {
+                break;
             }
-            offsets.push(items.len());
         }
-        let items = take(&self.items.values, &UInt32Array::from(items), None)?;
-        Ok(Recommendations { offsets, items, scores })
+        Ok(())
     }
 }
 
