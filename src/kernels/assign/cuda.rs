@@ -586,17 +586,14 @@ impl<'a> CardRows<'a> {
         self.launch_update(true, false, 0.0)
     }
 
-    fn fetch_centroids(&self, state: &mut State) -> Result<(), DriverError> {
-        let mut values = vec![0f64; self.centroids.len()];
-        self.queue.download(&self.centroids, 0, &mut values)?;
-        state.centroids = Centroids::new(
+    fn on_host(&self, values: Vec<f64>) -> Centroids {
+        Centroids::new(
             self.metric,
             self.count,
             self.block.number_count,
             &self.block.levels,
             values,
-        );
-        Ok(())
+        )
     }
 
     fn fetch_labels_and_sums(&mut self, state: &mut State) -> Result<(), DriverError> {
@@ -643,11 +640,33 @@ impl<'a> CardRows<'a> {
         tell: &mut dyn FnMut(Pass),
     ) -> Result<Option<Stop>, Declined> {
         if state.centroids.count() != self.count {
-            return Err(Declined::Unsupported("the number of clusters changed".into()));
+            return Err(Declined::Unsupported(format!(
+                "a start has {} clusters, others {}",
+                state.centroids.count(),
+                self.count
+            )));
         }
         if limit == 0 {
             return Ok(Some(Stop::Limit));
         }
+        let mut values = vec![];
+        let stop = self.passes(state, limit, tolerance, compute, tell, &mut values);
+        if !values.is_empty() {
+            state.centroids = self.on_host(values);
+        }
+        stop
+    }
+
+    /// The passes of [`CardRows::run`]; `values` are the centroids after the last that was told, empty if there was none.
+    fn passes(
+        &mut self,
+        state: &mut State,
+        limit: usize,
+        tolerance: f64,
+        compute: &Compute<'_>,
+        tell: &mut dyn FnMut(Pass),
+        values: &mut Vec<f64>,
+    ) -> Result<Option<Stop>, Declined> {
         // An update of the centroids may be due first, for labels that the host has changed.
         let mut due = state.changed;
         self.reset_control(0)?;
@@ -678,7 +697,9 @@ impl<'a> CardRows<'a> {
             let pass_count = control[PASS] as usize;
             let mut records = vec![0f64; pass_count.min(batch) * RECORD];
             self.queue.download(&self.records, 0, &mut records)?;
-            self.fetch_centroids(state)?;
+            let mut next = vec![0f64; self.centroids.len()];
+            self.queue.download(&self.centroids, 0, &mut next)?;
+            *values = next;
             state.changed = None;
             let duration_ms = begun.elapsed().as_secs_f64() * 1e3 / pass_count.max(1) as f64;
             for record in records.chunks_exact(RECORD) {
@@ -718,7 +739,9 @@ impl<'a> CardRows<'a> {
         self.launch_update(false, true, -1.0)?;
         self.launch_pass()?;
         let mut settled = state.clone();
-        self.fetch_centroids(&mut settled)?;
+        let mut values = vec![0f64; self.centroids.len()];
+        self.queue.download(&self.centroids, 0, &mut values)?;
+        settled.centroids = self.on_host(values);
         self.fetch_labels_and_sums(&mut settled)?;
         settled.changed = None;
         *state = settled;

@@ -246,13 +246,15 @@ impl SegmentEvaluator {
         let pool = self.session.pool(threads)?;
         let cancel = AtomicBool::new(false);
         let observer = self.session.observer();
+        let compute = Session::compute(&pool, &cancel, &settings);
         let context = FitContext {
-            compute: &Session::compute(&pool, &cancel, &settings),
+            compute: &compute,
             seed: settings.seed,
             observer: observer.as_ref(),
             memory: &UnlimitedMemory,
         };
         let fitted = kmeans::fit_arrays(features, &self.names, &self.options, &context);
+        compute.notices().iter().for_each(|notice| observer.notice(notice));
         observer.finished();
         fitted?.model.score(features)
     }
