@@ -18,7 +18,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, Schema};
@@ -1009,6 +1009,58 @@ fn nearest_fields() -> Fields {
     ])
 }
 
+impl KMeansModel {
+    /// BigQuery ML's table of the centroids: a row for each feature of each.
+    fn centroid_table(&self) -> Result<RecordBatch> {
+        let (mut ids, mut features, mut numbers) = (vec![], vec![], vec![]);
+        let (mut lengths, mut categories, mut shares, mut listed) = (vec![], vec![], vec![], vec![]);
+        for centroid in self.centroids() {
+            for (name, value) in centroid.numbers {
+                ids.push(centroid.id);
+                features.push(name);
+                numbers.push(Some(value));
+                lengths.push(0);
+                listed.push(false);
+            }
+            for (name, values) in centroid.categories {
+                ids.push(centroid.id);
+                features.push(name);
+                numbers.push(None);
+                lengths.push(values.len());
+                listed.push(true);
+                for (category, share) in values {
+                    categories.push(category);
+                    shares.push(share);
+                }
+            }
+        }
+        let fields = Fields::from(vec![
+            field("category", DataType::Utf8),
+            field("value", DataType::Float64),
+        ]);
+        let values: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(categories)),
+            Arc::new(Float64Array::from(shares)),
+        ];
+        let item = field("item", DataType::Struct(fields.clone()));
+        let lists = ListArray::try_new(
+            item,
+            OffsetBuffer::from_lengths(lengths),
+            Arc::new(StructArray::try_new(fields, values, None)?),
+            Some(listed.into()),
+        )?;
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("centroid_id", Arc::new(Int64Array::from(ids))),
+            ("feature", Arc::new(StringArray::from(features))),
+            ("numerical_value", Arc::new(Float64Array::from(numbers))),
+            ("categorical_value", Arc::new(lists)),
+        ];
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
+    }
+}
+
 impl Model for KMeansModel {
     fn model_type(&self) -> &'static str {
         KMeans.name()
@@ -1072,6 +1124,13 @@ impl Model for KMeansModel {
         Ok(vec![self.segments(&labels), Arc::new(nearest)])
     }
 
+    fn describe(&self, word: &str, _options: &Options) -> Result<Option<RecordBatch>> {
+        match word {
+            "CENTROIDS" => self.centroid_table().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     fn parts(&self) -> Result<Parts> {
         let order = self.by_id();
         let coordinates: Vec<f64> = order.iter().flat_map(|j| self.centroids.row(*j)).copied().collect();
@@ -1117,8 +1176,6 @@ impl Model for KMeansModel {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
-
-    use datafusion::arrow::array::StringArray;
 
     use super::*;
     use crate::kernels::compute::Compute;

@@ -1344,6 +1344,140 @@ impl LogisticModel {
     }
 }
 
+/// A coefficient as tables show it.
+struct Weight {
+    /// The input: a number, a column of categories, or [`INTERCEPT`].
+    input: String,
+    category: Option<String>,
+    weight: f64,
+    standard_error: Option<f64>,
+}
+
+/// What BigQuery ML calls the intercept among the inputs.
+const INTERCEPT: &str = "__INTERCEPT__";
+
+impl LogisticModel {
+    /// Every coefficient, the intercept last: in the units of the features, or of standardised numbers.
+    fn weights(&self, standardize: bool) -> Vec<Weight> {
+        let numbers = self.encoder.numbers();
+        let error = |at: usize| self.standard_errors.as_ref().map(|errors| errors[at]);
+        let mut weights = vec![];
+        let mut intercept = self.coefficients[numbers.len()];
+        for (at, number) in numbers.iter().enumerate() {
+            let scale = if standardize { 1.0 } else { number.scale };
+            let weight = self.coefficients[at] / scale;
+            if !standardize {
+                intercept -= weight * number.shift;
+            }
+            weights.push(Weight {
+                input: number.name.clone(),
+                category: None,
+                weight,
+                standard_error: error(at).map(|e| e / scale),
+            });
+        }
+        let mut at = numbers.len() + 1;
+        for column in self.encoder.codes() {
+            for code in 0..column.level_count() {
+                weights.push(Weight {
+                    input: column.name.clone(),
+                    category: Some(column.category(code).unwrap_or_default().to_string()),
+                    weight: self.coefficients[at],
+                    standard_error: error(at),
+                });
+                at += 1;
+            }
+        }
+        // The error of the intercept that is moved to the units of the features would need the covariances.
+        let standard_error = if standardize { error(numbers.len()) } else { None };
+        weights.push(Weight {
+            input: INTERCEPT.into(),
+            category: None,
+            weight: intercept,
+            standard_error,
+        });
+        weights
+    }
+
+    /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list.
+    fn weight_table(&self, standardize: bool) -> Result<RecordBatch> {
+        let (mut inputs, mut numbers, mut lengths, mut listed) = (vec![], vec![], vec![], vec![]);
+        let (mut categories, mut values) = (vec![], vec![]);
+        let weights = self.weights(standardize);
+        // A timestamp is a number and several columns of categories; each has a name of its own.
+        for run in weights.chunk_by(|a, b| a.category.is_some() && b.category.is_some() && a.input == b.input) {
+            let has_categories = run[0].category.is_some();
+            inputs.push(run[0].input.clone());
+            numbers.push((!has_categories).then_some(run[0].weight));
+            listed.push(has_categories);
+            lengths.push(if has_categories { run.len() } else { 0 });
+            for weight in run {
+                if let Some(category) = &weight.category {
+                    categories.push(category.clone());
+                    values.push(weight.weight);
+                }
+            }
+        }
+        let fields = Fields::from(vec![
+            field("category", DataType::Utf8),
+            field("weight", DataType::Float64),
+        ]);
+        let values: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(categories)),
+            Arc::new(Float64Array::from(values)),
+        ];
+        let lists = ListArray::try_new(
+            field("item", DataType::Struct(fields.clone())),
+            OffsetBuffer::from_lengths(lengths),
+            Arc::new(StructArray::try_new(fields, values, None)?),
+            Some(listed.into()),
+        )?;
+        let columns: [(&str, ArrayRef); 3] = [
+            ("processed_input", Arc::new(StringArray::from(inputs))),
+            ("weight", Arc::new(Float64Array::from(numbers))),
+            ("category_weights", Arc::new(lists)),
+        ];
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
+    }
+
+    /// `ML.ADVANCED_WEIGHTS`: a row for each number and category.
+    fn advanced_weight_table(&self, standardize: bool) -> Result<RecordBatch> {
+        let weights = self.weights(standardize);
+        let p_value = |w: &Weight| {
+            let z = w.weight.abs() / w.standard_error.filter(|e| *e > 0.0)?;
+            // Twice the normal distribution's upper tail.
+            Some(libm::erfc(z / std::f64::consts::SQRT_2))
+        };
+        let columns: [(&str, ArrayRef); 5] = [
+            (
+                "processed_input",
+                Arc::new(StringArray::from_iter_values(weights.iter().map(|w| &w.input))),
+            ),
+            (
+                "category",
+                Arc::new(weights.iter().map(|w| w.category.as_ref()).collect::<StringArray>()),
+            ),
+            (
+                "weight",
+                Arc::new(Float64Array::from_iter_values(weights.iter().map(|w| w.weight))),
+            ),
+            (
+                "standard_error",
+                Arc::new(weights.iter().map(|w| w.standard_error).collect::<Float64Array>()),
+            ),
+            (
+                "p_value",
+                Arc::new(weights.iter().map(p_value).collect::<Float64Array>()),
+            ),
+        ];
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
+    }
+}
+
 /// Adds coefficient × (value − shift) / scale to each sum; the mean stands for a missing value. Bounded, so that no sum is NaN.
 #[inline]
 fn add_number(number: &NumberColumn, coefficient: f64, values: &[f64], sums: &mut [f64]) {
@@ -1407,6 +1541,15 @@ impl Model for LogisticModel {
 
     fn predict_options(&self) -> &'static [OptionSpec] {
         PREDICT_OPTIONS
+    }
+
+    fn describe(&self, word: &str, options: &Options) -> Result<Option<RecordBatch>> {
+        let standardize = options.bool("standardize", false);
+        match word {
+            "WEIGHTS" => self.weight_table(standardize).map(Some),
+            "ADVANCED_WEIGHTS" => self.advanced_weight_table(standardize).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn parts(&self) -> Result<Parts> {

@@ -46,6 +46,56 @@ pub fn model_type(name: &str) -> Result<&'static dyn ModelType> {
     })
 }
 
+/// A function that tells what a model of some types is made of: `ML.CENTROIDS`, `ML.WEIGHTS`, …
+#[derive(Debug)]
+pub struct Description {
+    /// Its last word, such as `CENTROIDS`.
+    pub word: &'static str,
+    /// Its name, such as `ML.CENTROIDS`.
+    pub function: &'static str,
+    /// What it gives, in a sentence.
+    pub summary: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+    /// A statement that works as it stands, given the model.
+    pub example: &'static str,
+}
+
+static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
+    name: "standardize",
+    aliases: &[],
+    kind: OptionKind::Bool,
+    default: "false",
+    help: "Weights of standardised numbers instead of those in the units of the features.",
+}];
+
+/// Every [`Description`], in the order in which help lists them.
+pub static DESCRIPTIONS: &[Description] = &[
+    Description {
+        word: "CENTROIDS",
+        function: "ML.CENTROIDS",
+        summary: "The centroids of a k-means model, a row for each feature: numbers in the feature's units, categories with their shares.",
+        options: &[],
+        example: "SELECT * FROM ML.CENTROIDS('segments')",
+    },
+    Description {
+        word: "WEIGHTS",
+        function: "ML.WEIGHTS",
+        summary: "The weights of a linear model, a row for each feature: a number's weight in its own units, or the weights of a column's \
+                  categories.",
+        options: STANDARDIZE,
+        example: "SELECT * FROM ML.WEIGHTS('churn')",
+    },
+    Description {
+        word: "ADVANCED_WEIGHTS",
+        function: "ML.ADVANCED_WEIGHTS",
+        summary: "The weights of a linear model with their standard errors and p-values (of the normal distribution), a row for each \
+                  number and each category. Errors are those of an unpenalised fit.",
+        options: STANDARDIZE,
+        example: "SELECT * FROM ML.ADVANCED_WEIGHTS('churn') ORDER BY p_value",
+    },
+];
+
 /// A kind of model: its name, options, and how it is fitted and read back.
 pub trait ModelType: Debug + Send + Sync {
     /// Its `model_type` in SQL, such as `kmeans`.
@@ -350,6 +400,15 @@ pub trait Model: Debug + Send + Sync {
     /// # Errors
     /// Arrow refuses.
     fn parts(&self) -> Result<Parts>;
+
+    /// The table that a function such as `ML.CENTROIDS` gives of this model, by the function's last word; none for a word that
+    /// says nothing of models of its type. `options` are those of [`Description::options`].
+    ///
+    /// # Errors
+    /// Arrow refuses.
+    fn describe(&self, _word: &str, _options: &Options) -> Result<Option<RecordBatch>> {
+        Ok(None)
+    }
 
     /// The model as a recommender, if it is one.
     fn recommender(&self) -> Option<&dyn Recommender> {

@@ -1,5 +1,6 @@
 //! The SQL functions: one file each, named as SQL calls it; the verbs share [`verb`].
 
+pub(crate) mod describe;
 pub(crate) mod predict;
 pub(crate) mod recommend;
 pub(crate) mod scalar;
@@ -34,4 +35,7 @@ pub(crate) static RELATION_FUNCTIONS: &[&dyn RelationFunction] = &[
     &train::Train,
     &predict::Predict,
     &training_info::TrainingInfoFunction,
+    &describe::Describe(0),
+    &describe::Describe(1),
+    &describe::Describe(2),
 ];
