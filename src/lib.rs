@@ -55,6 +55,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<(), DataFusionError> {
     Ok(sql::register(ctx)?)
 }
 
+/// Runs a text of several statements, those of BigQuery ML among them.
+pub use sql::sql;
+
 /// Sets who is told what fits of this context do: passes, notices, the end.
 ///
 /// # Errors

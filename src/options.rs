@@ -147,7 +147,8 @@ pub struct OptionSpec {
 }
 
 impl OptionSpec {
-    fn answers_to(&self, name: &str) -> bool {
+    /// Whether this is the option of that name, by either of its names and in any case.
+    pub fn answers_to(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
     }
 

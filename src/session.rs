@@ -143,7 +143,8 @@ impl Session {
     }
 }
 
-fn split_version(name: &str) -> Result<(&str, Option<u64>)> {
+/// The name and version of `name` or `name@version`.
+pub(crate) fn split_version(name: &str) -> Result<(&str, Option<u64>)> {
     match name.split_once('@') {
         None => Ok((name, None)),
         Some((model, version)) => match version.parse() {

@@ -1,5 +1,6 @@
 //! Physical operators: fit, and what comes of it; with memory limits, spilling, cancellation, progress and metrics.
 
+mod assess;
 mod collect;
 mod fit;
 mod plan;
@@ -7,6 +8,7 @@ mod rank;
 mod score;
 mod train;
 
+pub(crate) use assess::{AssessExec, AssessJob};
 pub(crate) use fit::{CancelOnDrop, FitJob, megabytes};
 pub(crate) use plan::FitExec;
 pub(crate) use rank::{RankOutput, recommendation_fields};

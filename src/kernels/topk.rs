@@ -4,7 +4,12 @@
 //! score matrix never exists. A score is one chain of multiply-adds over the factors in their order, wherever it stands in a
 //! tile, so that a user's scores depend on nobody else of the batch, and [`dot_f32`] gives the very same number.
 
+pub mod cuda;
 mod ranker;
+#[cfg(test)]
+mod tests_card;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod twin;
 
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};

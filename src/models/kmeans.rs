@@ -1010,6 +1010,31 @@ fn nearest_fields() -> Fields {
 }
 
 impl KMeansModel {
+    /// Davies & Bouldin (1979), *A Cluster Separation Measure*, of clusters with these root-mean-square radii (none: no row): how much
+    /// a cluster and the one most like it overlap, on average; the lower, the better apart. None with fewer than two clusters.
+    fn davies_bouldin_index(&self, radii: &[Option<f64>]) -> Option<f64> {
+        let clusters: Vec<(usize, f64)> = radii
+            .iter()
+            .enumerate()
+            .filter_map(|(j, radius)| radius.map(|r| (j, r)))
+            .collect();
+        if clusters.len() < 2 {
+            return None;
+        }
+        let apart = |a: usize, b: usize| {
+            let differences = self.centroids.row(a).iter().zip(self.centroids.row(b));
+            differences.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt()
+        };
+        let worst = |(a, radius): &(usize, f64)| {
+            clusters
+                .iter()
+                .filter(|(b, _)| b != a)
+                .map(|(b, other)| (radius + other) / apart(*a, *b).max(f64::MIN_POSITIVE))
+                .fold(0.0, f64::max)
+        };
+        Some(clusters.iter().map(worst).sum::<f64>() / clusters.len() as f64)
+    }
+
     /// BigQuery ML's table of the centroids: a row for each feature of each.
     fn centroid_table(&self) -> Result<RecordBatch> {
         let (mut ids, mut features, mut numbers) = (vec![], vec![], vec![]);
@@ -1122,6 +1147,41 @@ impl Model for KMeansModel {
         let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(listed, labels.len()));
         let nearest = ListArray::try_new(nearest_field(), offsets, Arc::new(values), None)?;
         Ok(vec![self.segments(&labels), Arc::new(nearest)])
+    }
+
+    fn assess_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        (word == "EVALUATE").then(|| {
+            ["davies_bouldin_index", "mean_squared_distance"]
+                .map(|name| field(name, DataType::Float64))
+                .to_vec()
+        })
+    }
+
+    fn assess(&self, word: &str, rows: &dyn Rows, _options: &Options, stop: &dyn Fn() -> bool) -> Result<RecordBatch> {
+        let count = self.centroids.count();
+        let (mut sizes, mut squares) = (vec![0u64; count], vec![0f64; count]);
+        for index in 0..rows.batch_count() {
+            if stop() {
+                return Err(Error::cancelled());
+            }
+            let block = self.encoder.encode::<f32>(rows.batch(index)?.columns())?;
+            for (row, label) in nearest_f32(&block, &self.centroids).into_iter().enumerate() {
+                sizes[label as usize] += 1;
+                squares[label as usize] += self.centroids.distance_squared(&block, row, label as usize);
+            }
+        }
+        let row_count: u64 = sizes.iter().sum();
+        let radii: Vec<Option<f64>> = sizes
+            .iter()
+            .zip(&squares)
+            .map(|(n, s)| (*n > 0).then(|| (s / *n as f64).sqrt()))
+            .collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(vec![self.davies_bouldin_index(&radii)])),
+            Arc::new(Float64Array::from(vec![squares.iter().sum::<f64>() / row_count as f64])),
+        ];
+        let fields = self.assess_fields(word).unwrap_or_default();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
     fn describe(&self, word: &str, _options: &Options) -> Result<Option<RecordBatch>> {

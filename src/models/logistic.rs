@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray, UInt32Array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, Scalar, StringArray, StructArray,
+    UInt32Array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::kernels::cmp::eq;
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{
     DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, FieldRef, Fields, Float64Type, Int8Type, Int16Type,
@@ -34,6 +36,7 @@ use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_column};
 use crate::features::values::CHUNK;
 use crate::kernels::gram::{self, Gram, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
+use crate::metrics::classification::{Confusion, log_loss, roc_auc};
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
     TrainingInfo, column_index, feature_roles, field,
@@ -168,6 +171,10 @@ impl ModelType for LogisticRegression {
     fn stored_fit_options(&self, options: &Options) -> Options {
         // Cross-fitting gives scores of the training rows, which nobody reads when a model is stored.
         options.clone().with("folds", Value::Int(0))
+    }
+
+    fn statement_defaults(&self) -> &'static [(&'static str, &'static str)] {
+        &[("l2", "0"), ("label", "'label'")]
     }
 
     fn roles(&self, schema: &Schema, options: &Options) -> Result<Roles> {
@@ -1344,6 +1351,79 @@ impl LogisticModel {
     }
 }
 
+/// The column of a confusion matrix for a predicted label, as BigQuery ML names it: what cannot begin a name gets an underscore.
+fn confusion_column(label: &str) -> String {
+    let clean: String = label
+        .chars()
+        .map(|c| if c.is_alphanumeric() { c } else { '_' })
+        .collect();
+    match clean.chars().next() {
+        Some(first) if first.is_alphabetic() || first == '_' => clean,
+        _ => format!("_{clean}"),
+    }
+}
+
+/// The thresholds of `ML.ROC_CURVE`: those that were asked for, or every hundredth.
+fn roc_thresholds(options: &Options) -> Result<Vec<f64>> {
+    let Some(given) = options.get("thresholds") else {
+        return Ok((0..=100).map(|i| f64::from(i) / 100.0).collect());
+    };
+    let numbers = match given {
+        Value::List(values) if !values.is_empty() => values.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>(),
+        _ => None,
+    };
+    match numbers {
+        Some(numbers) if numbers.iter().all(|t| (0.0..=1.0).contains(t)) => Ok(numbers),
+        _ => Err(Error::request(format!(
+            "ML.ROC_CURVE: option 'thresholds' takes a list of numbers from 0 to 1, not {given}"
+        ))),
+    }
+}
+
+impl LogisticModel {
+    /// The probability of each row that has a label, and whether its label is the positive one. The rows are the features in the
+    /// model's order, then the label.
+    fn judged(&self, word: &str, rows: &dyn Rows, stop: &dyn Fn() -> bool) -> Result<(Vec<f64>, Vec<bool>)> {
+        let (mut probabilities, mut positive) = (vec![], vec![]);
+        let feature_count = self.feature_columns().len();
+        for index in 0..rows.batch_count() {
+            if stop() {
+                return Err(Error::cancelled());
+            }
+            let batch = rows.batch(index)?;
+            let all = self.probabilities(&batch.columns()[..feature_count])?;
+            let labels = cast(
+                &plain_label(batch.column(feature_count))?,
+                self.labels.values.data_type(),
+            )?;
+            let is = |position: usize| eq(&labels, &Scalar::new(self.labels.values.slice(position, 1)));
+            let (yes, no) = (is(self.labels.positive)?, is(1 - self.labels.positive)?);
+            for (row, probability) in all.into_iter().enumerate() {
+                if labels.is_null(row) {
+                    continue;
+                }
+                if !yes.value(row) && !no.value(row) {
+                    return Err(Error::data(format!(
+                        "ML.{word}: label '{}' is '{}' in a row, and the model knows {}; leave such rows out",
+                        self.labels.name,
+                        array_value_to_string(&labels, row)?,
+                        list(self.labels.texts()?, 2)
+                    )));
+                }
+                probabilities.push(probability);
+                positive.push(yes.value(row));
+            }
+        }
+        if probabilities.is_empty() {
+            return Err(Error::data(format!(
+                "ML.{word}: label '{}' is NULL in every row; at least one row needs one to judge the model by",
+                self.labels.name
+            )));
+        }
+        Ok((probabilities, positive))
+    }
+}
+
 /// A coefficient as tables show it.
 struct Weight {
     /// The input: a number, a column of categories, or [`INTERCEPT`].
@@ -1543,6 +1623,100 @@ impl Model for LogisticModel {
         PREDICT_OPTIONS
     }
 
+    fn label(&self) -> Option<&str> {
+        Some(&self.labels.name)
+    }
+
+    fn assess_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        let float = |name: &str| field(name, DataType::Float64);
+        let count = |name: &str| field(name, DataType::Int64);
+        Some(match word {
+            "EVALUATE" => ["precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"]
+                .map(float)
+                .to_vec(),
+            "CONFUSION_MATRIX" => {
+                let mut fields = vec![field("expected_label", self.labels.values.data_type().clone())];
+                fields.extend(self.labels.texts().ok()?.iter().map(|t| count(&confusion_column(t))));
+                fields
+            }
+            "ROC_CURVE" => {
+                let mut fields = ["threshold", "recall", "false_positive_rate"].map(float).to_vec();
+                fields.extend(["true_positives", "false_positives", "true_negatives", "false_negatives"].map(count));
+                fields
+            }
+            _ => return None,
+        })
+    }
+
+    fn assess(&self, word: &str, rows: &dyn Rows, options: &Options, stop: &dyn Fn() -> bool) -> Result<RecordBatch> {
+        let (probabilities, positive) = self.judged(word, rows, stop)?;
+        let threshold = options.float("threshold", 0.5);
+        let at = |threshold| Confusion::at(threshold, &probabilities, &positive);
+        let floats = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
+        let counts = |values: Vec<u64>| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(values.into_iter().map(|v| v as i64)))
+        };
+        let columns: Vec<ArrayRef> = match word {
+            "EVALUATE" => {
+                let c = at(threshold);
+                let loss = log_loss(&probabilities, &positive);
+                vec![
+                    floats(vec![c.precision()]),
+                    floats(vec![c.recall()]),
+                    floats(vec![c.accuracy()]),
+                    floats(vec![c.f1_score()]),
+                    Arc::new(Float64Array::from(vec![loss])),
+                    // Without rows of both classes there is none.
+                    Arc::new(Float64Array::from(vec![roc_auc(&probabilities, &positive)])),
+                ]
+            }
+            "CONFUSION_MATRIX" => {
+                let c = at(threshold);
+                // By expected and predicted class, the positive one last; then in the order of the labels.
+                let of_class = [
+                    [c.true_negatives, c.false_positives],
+                    [c.false_negatives, c.true_positives],
+                ];
+                let class = |label: usize| usize::from(label == self.labels.positive);
+                let expected: Vec<usize> = (0..2).filter(|l| of_class[class(*l)].iter().sum::<u64>() > 0).collect();
+                let mut columns = vec![self.label_column(expected.iter().map(|l| *l as u32))?];
+                for predicted in 0..2 {
+                    let column = expected.iter().map(|l| of_class[class(*l)][class(predicted)]);
+                    columns.push(counts(column.collect()));
+                }
+                columns
+            }
+            "ROC_CURVE" => {
+                let thresholds = roc_thresholds(options)?;
+                let all: Vec<Confusion> = thresholds.iter().map(|t| at(*t)).collect();
+                let rate = |c: &Confusion| {
+                    let negatives = c.false_positives + c.true_negatives;
+                    if negatives == 0 {
+                        0.0
+                    } else {
+                        c.false_positives as f64 / negatives as f64
+                    }
+                };
+                vec![
+                    floats(thresholds),
+                    floats(all.iter().map(Confusion::recall).collect()),
+                    floats(all.iter().map(rate).collect()),
+                    counts(all.iter().map(|c| c.true_positives).collect()),
+                    counts(all.iter().map(|c| c.false_positives).collect()),
+                    counts(all.iter().map(|c| c.true_negatives).collect()),
+                    counts(all.iter().map(|c| c.false_negatives).collect()),
+                ]
+            }
+            _ => {
+                return Err(Error::request(format!(
+                    "ML.{word} says nothing of a logistic regression"
+                )));
+            }
+        };
+        let fields = self.assess_fields(word).unwrap_or_default();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+
     fn describe(&self, word: &str, options: &Options) -> Result<Option<RecordBatch>> {
         let standardize = options.bool("standardize", false);
         match word {
@@ -1608,7 +1782,7 @@ mod tests {
     use std::slice::from_ref;
     use std::sync::atomic::AtomicBool;
 
-    use datafusion::arrow::array::{BooleanArray, DictionaryArray, Int64Array, StringViewArray};
+    use datafusion::arrow::array::{BooleanArray, DictionaryArray, StringViewArray};
 
     use super::*;
     use crate::kernels::compute::Compute;

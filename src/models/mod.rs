@@ -61,6 +61,63 @@ pub struct Description {
     pub example: &'static str,
 }
 
+/// A function that tells how good a stored model is on the rows of a query: `ML.EVALUATE`, `ML.ROC_CURVE`, …
+#[derive(Debug)]
+pub struct Assessment {
+    /// Its last word, such as `EVALUATE`.
+    pub word: &'static str,
+    /// Its name, such as `ML.EVALUATE`.
+    pub function: &'static str,
+    /// What it gives, in a sentence.
+    pub summary: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+    /// A statement that works as it stands, given the model and the table.
+    pub example: &'static str,
+}
+
+static THRESHOLD: &[OptionSpec] = &[OptionSpec {
+    name: "threshold",
+    aliases: &[],
+    kind: OptionKind::Float { min: 0.0, max: 1.0 },
+    default: "0.5",
+    help: "From which probability on the positive class counts as predicted.",
+}];
+
+static THRESHOLDS: &[OptionSpec] = &[OptionSpec {
+    name: "thresholds",
+    aliases: &[],
+    kind: OptionKind::Any("a list of numbers from 0 to 1"),
+    default: "every hundredth",
+    help: "The thresholds to give a row each.",
+}];
+
+/// Every [`Assessment`], in the order in which help lists them.
+pub static ASSESSMENTS: &[Assessment] = &[
+    Assessment {
+        word: "EVALUATE",
+        function: "ML.EVALUATE",
+        summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
+                  classifier; davies_bouldin_index and mean_squared_distance of k-means. Rows whose label is NULL are left out.",
+        options: THRESHOLD,
+        example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
+    },
+    Assessment {
+        word: "CONFUSION_MATRIX",
+        function: "ML.CONFUSION_MATRIX",
+        summary: "How often a classifier predicted what: a row for each label of the query's rows, a column for each predicted one.",
+        options: THRESHOLD,
+        example: "SELECT * FROM ML.CONFUSION_MATRIX('churn', (SELECT * FROM customers), threshold => 0.3)",
+    },
+    Assessment {
+        word: "ROC_CURVE",
+        function: "ML.ROC_CURVE",
+        summary: "Recall and false positive rate of a classifier of two classes at each threshold, with the counts behind them.",
+        options: THRESHOLDS,
+        example: "SELECT * FROM ML.ROC_CURVE('churn', (SELECT * FROM customers), thresholds => [0.1, 0.5, 0.9])",
+    },
+];
+
 static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
     name: "standardize",
     aliases: &[],
@@ -124,6 +181,11 @@ pub trait ModelType: Debug + Send + Sync {
     /// cross-fitting.
     fn stored_fit_options(&self, options: &Options) -> Options {
         options.clone()
+    }
+
+    /// Options, as SQL writes them, that `CREATE MODEL` sets where they are not given: BigQuery ML's defaults where the verb has others.
+    fn statement_defaults(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
     }
 
     /// Which column plays which part, and whether the options make sense for these columns. Called when a
@@ -408,6 +470,32 @@ pub trait Model: Debug + Send + Sync {
     /// Arrow refuses.
     fn describe(&self, _word: &str, _options: &Options) -> Result<Option<RecordBatch>> {
         Ok(None)
+    }
+
+    /// The label that the model predicts, if it does: the column that a judgement needs besides the features.
+    fn label(&self) -> Option<&str> {
+        None
+    }
+
+    /// The columns that a function such as `ML.EVALUATE` gives of this model, by the function's last word; none for a word that
+    /// says nothing of models of its type.
+    fn assess_fields(&self, _word: &str) -> Option<Vec<FieldRef>> {
+        None
+    }
+
+    /// How good the model is on rows: its features in its order, then its label if it has one. `options` are those of the
+    /// [`Assessment`]; once `stop` is true nobody waits for the answer.
+    ///
+    /// # Errors
+    /// Labels that the model does not know, no row with a label, or cancellation.
+    fn assess(
+        &self,
+        word: &str,
+        _rows: &dyn Rows,
+        _options: &Options,
+        _stop: &dyn Fn() -> bool,
+    ) -> Result<RecordBatch> {
+        Err(Error::request(format!("ML.{word} says nothing of models of this type")))
     }
 
     /// The model as a recommender, if it is one.

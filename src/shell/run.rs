@@ -20,6 +20,7 @@ use super::lexer::{Statement, statements};
 use super::output::{Limits, Sink, sink, thousands};
 use super::progress::{Progress, time};
 use super::session::say;
+use crate::sql::{plan_sql, pointed, read, run as run_statement};
 
 /// Batches that may wait to be printed.
 const BATCHES_AHEAD: usize = 4;
@@ -259,9 +260,27 @@ fn rows(n: u64) -> String {
 
 /// Plans and executes one statement. Dropping it, or the receiver of its events, stops the query.
 async fn run(ctx: SessionContext, sql: String, events: mpsc::Sender<Event>) -> Result<()> {
-    let plan = ctx.state().create_logical_plan(&sql).await?;
-    let writes = matches!(plan, LogicalPlan::Copy(_) | LogicalPlan::Dml(_));
-    let frame = ctx.execute_logical_plan(plan).await?;
+    let statements = read(&ctx, &sql).map_err(|e| pointed(&sql, &e))?;
+    for statement in statements {
+        run_one(&ctx, statement, &sql, &events).await?;
+    }
+    Ok(())
+}
+
+async fn run_one(
+    ctx: &SessionContext,
+    statement: crate::sql::Statement,
+    text: &str,
+    events: &mpsc::Sender<Event>,
+) -> Result<()> {
+    let (frame, writes) = match statement {
+        crate::sql::Statement::Plain(sql) => {
+            let plan = plan_sql(ctx, &sql, text).await?;
+            let writes = matches!(plan, LogicalPlan::Copy(_) | LogicalPlan::Dml(_));
+            (ctx.execute_logical_plan(plan).await?, writes)
+        }
+        of_models => (run_statement(ctx, of_models, text).await?, false),
+    };
     let mut batches = frame.execute_stream().await?;
     let schema = batches.schema();
     let has_rows = !writes && !schema.fields().is_empty();

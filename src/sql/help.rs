@@ -17,6 +17,8 @@ pub enum Form {
     Scalar,
     /// In an expression with OVER.
     Window,
+    /// A statement of its own, in the shell and through [`crate::sql`].
+    Statement,
     /// After SET.
     Setting,
 }
@@ -29,6 +31,7 @@ impl Form {
             Form::Model => "relation over a model",
             Form::Scalar => "scalar",
             Form::Window => "window",
+            Form::Statement => "statement",
             Form::Setting => "setting",
         }
     }
@@ -115,6 +118,7 @@ pub fn topics() -> Vec<Topic> {
         out.push(Topic::of_verb(*model_type, Form::Scalar));
     }
     out.push(Topic::of_verb(&crate::models::kmeans::KMeans, Form::Window));
+    out.extend(super::run::topics());
     out.extend(SETTINGS.iter().map(|s| Topic {
         name: s.name.into(),
         form: Form::Setting,

@@ -5,6 +5,12 @@ mod catalog;
 pub(crate) mod functions;
 pub mod help;
 mod relation;
+mod run;
+mod statement;
+
+pub use self::run::sql;
+pub(crate) use self::run::{plan_sql, pointed, read, run};
+pub(crate) use self::statement::Statement;
 
 use std::sync::Arc;
 

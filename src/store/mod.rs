@@ -235,6 +235,17 @@ impl ModelStore {
         background::run(async move { Ok(inner.newest(&name).await?.map(|f| f.version)) }).await
     }
 
+    /// Removes a model, all its versions or that one, and gives how many there were. The oldest goes first, and of each its manifest:
+    /// whoever reads meanwhile, or after a removal that was cut short, finds whole versions only.
+    ///
+    /// # Errors
+    /// The name is not plain, or the store refuses; some versions may be gone by then.
+    pub async fn remove(&self, name: &str, version: Option<u64>) -> Result<u64> {
+        let name = check_name(name)?;
+        let inner = Arc::clone(&self.inner);
+        background::run(async move { inner.remove_model(&name, version).await }).await
+    }
+
     /// The newest version of each model, by name. One that cannot be read is listed with the reason.
     ///
     /// # Errors
@@ -376,6 +387,43 @@ impl Inner {
                 ))
             }
         }
+    }
+
+    // Removing.
+
+    async fn remove_model(&self, name: &str, version: Option<u64>) -> Result<u64> {
+        let unremoved = |e: object_store::Error| {
+            Error::store(format!(
+                "model '{name}' cannot be removed from {}; check that you may delete there",
+                self.shown()
+            ))
+            .with_source(e)
+        };
+        let mut removed = 0;
+        for folder in self.version_folders(name).await? {
+            if version.is_some_and(|v| v != folder) {
+                continue;
+            }
+            removed += u64::from(self.committed(name, folder).await?.is_some());
+            match self.store.delete(&self.manifest_path(name, folder)?).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(unremoved(e)),
+            }
+            let prefix = self.version_folder(name, folder)?;
+            let parts: Vec<_> = self
+                .store
+                .list(Some(&prefix))
+                .try_collect()
+                .await
+                .map_err(|e| self.unread(e))?;
+            for part in parts {
+                match self.store.delete(&part.location).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(e) => return Err(unremoved(e)),
+                }
+            }
+        }
+        Ok(removed)
     }
 
     // Reading.

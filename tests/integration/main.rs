@@ -9,4 +9,5 @@ mod queries;
 mod readme;
 mod s3_server;
 mod shell;
+mod statements;
 mod store;

@@ -33,6 +33,7 @@ pub static SOURCES: &[&Source] = &[
     &crate::assign::cuda::SOURCE,
     &crate::factor::cuda::SOURCE,
     &crate::gram::cuda::SOURCE,
+    &crate::topk::cuda::SOURCE,
 ];
 
 impl Source {

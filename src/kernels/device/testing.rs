@@ -409,6 +409,7 @@ impl Executor for Twin {
                 "assign" => crate::assign::twin::run(launch),
                 "factor" => crate::factor::twin::run(launch),
                 "gram" => crate::gram::twin::run(launch),
+                "topk" => crate::topk::twin::run(launch),
                 name => Err(format!("the source {name} has no twin")),
             }
         }

@@ -1,5 +1,6 @@
 //! The SQL functions: one file each, named as SQL calls it; the verbs share [`verb`].
 
+pub(crate) mod assess;
 pub(crate) mod describe;
 pub(crate) mod predict;
 pub(crate) mod recommend;
@@ -35,6 +36,9 @@ pub(crate) static RELATION_FUNCTIONS: &[&dyn RelationFunction] = &[
     &train::Train,
     &predict::Predict,
     &training_info::TrainingInfoFunction,
+    &assess::Assess(0),
+    &assess::Assess(1),
+    &assess::Assess(2),
     &describe::Describe(0),
     &describe::Describe(1),
     &describe::Describe(2),

@@ -1,0 +1,140 @@
+//! `FROM ML.EVALUATE('model', (query))`, `ML.CONFUSION_MATRIX(…)`, `ML.ROC_CURVE(…)`: how good a stored model is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::Session as CatalogSession;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::RelationFunction;
+use super::scalar::match_columns;
+use crate::error::{Error, Result, list};
+use crate::exec::{AssessExec, AssessJob};
+use crate::models::{ASSESSMENTS, Assessment, column_index};
+use crate::options::Options;
+use crate::sql::arguments::Arguments;
+use crate::sql::help::{Form, Topic};
+use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+
+/// A function of [`ASSESSMENTS`], by its place there.
+pub(crate) struct Assess(pub usize);
+
+impl Assess {
+    fn about(&self) -> &'static Assessment {
+        &ASSESSMENTS[self.0]
+    }
+}
+
+impl RelationFunction for Assess {
+    fn name(&self) -> &'static str {
+        self.about().function
+    }
+
+    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+        let Assessment {
+            word,
+            function,
+            options,
+            ..
+        } = self.about();
+        let (name, input) = arguments.model_and_query()?;
+        let loaded = context.session.model(&context.settings, &name)?;
+        let options = Options::parse(function, *options, arguments.named)?;
+        let model = &loaded.model;
+        let Some(fields) = model.assess_fields(word) else {
+            let others = ASSESSMENTS.iter().filter(|a| model.assess_fields(a.word).is_some());
+            let others: Vec<&str> = others.map(|a| a.function).collect();
+            let hint = if others.is_empty() {
+                "nothing of this kind does yet".into()
+            } else {
+                format!("{} does", list(others, 10))
+            };
+            return Err(Error::request(format!(
+                "{function} says nothing of model '{name}', which is a {}; {hint}",
+                model.model_type()
+            )));
+        };
+        let columns = columns_of(function, &input)?;
+        let given: Vec<_> = columns
+            .fields()
+            .iter()
+            .map(|f| (f.name().clone(), Some(f.data_type().clone())))
+            .collect();
+        let mut used = match_columns(function, &loaded.manifest.name, model.feature_columns(), &given)?;
+        if let Some(label) = model.label() {
+            used.push(column_index(function, &columns, label)?);
+        }
+        let expected = model.feature_columns().iter().map(|c| c.data_type.parse().ok());
+        let kept: Vec<_> = used
+            .iter()
+            .zip(expected.chain([None]))
+            .map(|(i, expected)| match (columns.field(*i).clone(), expected) {
+                // A column of NULLs alone takes the type of training.
+                (field, Some(data_type)) if field.data_type() == &DataType::Null => field.with_data_type(data_type),
+                (field, _) => field,
+            })
+            .collect();
+        let job = AssessJob {
+            word,
+            options,
+            columns: Arc::new(Schema::new(kept)),
+            schema: Arc::new(Schema::new(fields)),
+            kept: None,
+            loaded,
+        };
+        let table = AssessTable {
+            input: keep_columns(input, &used)?,
+            job,
+        };
+        scan(function, Arc::new(table))
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        let about = self.about();
+        vec![Topic {
+            name: about.function.into(),
+            form: Form::Model,
+            syntax: format!("FROM {}('model', (query) [, option => value])", about.function),
+            summary: about.summary.into(),
+            options: about.options.to_vec(),
+            example: about.example.into(),
+        }]
+    }
+}
+
+#[derive(Debug)]
+struct AssessTable {
+    input: LogicalPlan,
+    job: AssessJob,
+}
+
+#[async_trait]
+impl TableProvider for AssessTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.job.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let input = state.create_physical_plan(&self.input).await?;
+        let mut job = self.job.clone();
+        if let Some(kept) = projection {
+            job.schema = Arc::new(job.schema.project(kept)?);
+            job.kept = Some(kept.clone());
+        }
+        Ok(Arc::new(AssessExec::new(input, job)))
+    }
+}

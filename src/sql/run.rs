@@ -1,0 +1,364 @@
+//! Runs texts with several statements, those of BigQuery ML among them: each is lowered onto a function, or done at once.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::common::DataFusionError;
+use datafusion::common::config::Dialect;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::sql::sqlparser::parser::ParserError;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use super::help::{Form, Topic};
+use super::statement::{
+    AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError, caret,
+    parse,
+};
+use crate::error::{Error, Result, list};
+use crate::session::Session;
+
+/// The help on each statement, in the order in which help lists them.
+pub(crate) fn topics() -> Vec<Topic> {
+    let topic = |name: &str, syntax: &str, summary: &str, example: &str| Topic {
+        name: name.into(),
+        form: Form::Statement,
+        syntax: syntax.into(),
+        summary: summary.into(),
+        options: vec![],
+        example: example.into(),
+    };
+    let without: Vec<&str> = WITHOUT_EFFECT.iter().map(|(name, _)| *name).collect();
+    vec![
+        topic(
+            "CREATE MODEL",
+            "CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name OPTIONS (model_type = '…', option = value, …) AS query",
+            &format!(
+                "Trains a model and stores it, as ML.TRAIN does, and gives its training information. The options are those of the model \
+                 type's verb, by either of their names; a logistic regression has no penalty unless l2_reg says so. Taken without \
+                 effect: {}.",
+                without.join(", ")
+            ),
+            "CREATE OR REPLACE MODEL churn OPTIONS (model_type = 'logistic_reg', input_label_cols = ['churned']) AS SELECT * FROM customers",
+        ),
+        topic(
+            "DROP MODEL",
+            "DROP MODEL [IF EXISTS] name",
+            "Removes a model with all its versions, or one version: DROP MODEL name@1.",
+            "DROP MODEL IF EXISTS churn",
+        ),
+        topic(
+            "EXPORT MODEL",
+            "EXPORT MODEL name OPTIONS (uri = '…')",
+            "Copies a model to another store: a folder, or an s3://, gs:// or az:// URL.",
+            "EXPORT MODEL churn OPTIONS (uri = '/tmp/models')",
+        ),
+        topic(
+            "SHOW MODELS",
+            "SHOW MODELS [LIKE 'pattern']",
+            "The models in ml.store: the rows of ml.models.",
+            "SHOW MODELS LIKE 'churn%'",
+        ),
+        topic(
+            "DESCRIBE MODEL",
+            "DESCRIBE MODEL name",
+            "What a stored model says of itself: version, features, options, notices.",
+            "DESCRIBE MODEL churn",
+        ),
+    ]
+}
+
+/// Options of BigQuery ML that change nothing here, and why: they are taken, and said to be without effect.
+pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("model_registry", "models are kept in ml.store"),
+    ("vertex_ai_model_id", "models are kept in ml.store"),
+    ("vertex_ai_model_version_aliases", "models are kept in ml.store"),
+    ("kms_key_name", "the store's own encryption applies"),
+    ("optimize_strategy", "fits run to the optimum"),
+    ("learn_rate_strategy", "fits run to the optimum"),
+    ("learn_rate", "fits run to the optimum"),
+    ("ls_init_learn_rate", "fits run to the optimum"),
+    ("early_stop", "fits run to the optimum"),
+    ("min_rel_progress", "fits run to the optimum"),
+    ("calculate_p_values", "ML.ADVANCED_WEIGHTS always has them"),
+];
+
+/// The statements of a text, run one after another: the result of each, when it is asked for. Takes all of DataFusion's SQL,
+/// `CREATE [OR REPLACE] MODEL`, `DROP MODEL`, `EXPORT MODEL`, `SHOW MODELS`, `DESCRIBE MODEL`, and `MODEL m` and `TABLE t` as arguments
+/// of functions; GoogleSQL's spelling where `datafusion.sql_parser.dialect` is `bigquery`.
+///
+/// A model statement has run when its result comes; a query runs when its frame is collected. The stream ends with the first error.
+///
+/// # Errors
+/// The text cannot be read; the error shows the line and points at the fault. Nothing has run then.
+pub fn sql(
+    ctx: &SessionContext,
+    text: &str,
+) -> Result<BoxStream<'static, Result<DataFrame, DataFusionError>>, DataFusionError> {
+    let statements = read(ctx, text).map_err(|e| pointed(text, &e))?;
+    let ctx = ctx.clone();
+    let begin = statements.into_iter();
+    let text: Arc<str> = text.into();
+    Ok(
+        stream::try_unfold((ctx, begin, text), |(ctx, mut left, text)| async move {
+            let Some(statement) = left.next() else {
+                return Ok(None);
+            };
+            let frame = run(&ctx, statement, &text).await?;
+            Ok(Some((frame, (ctx, left, text))))
+        })
+        .boxed(),
+    )
+}
+
+/// The statements of a text, in the spelling that the context's settings say.
+pub(crate) fn read(ctx: &SessionContext, text: &str) -> Result<Vec<Statement>, SyntaxError> {
+    let state = ctx.state_ref();
+    let bigquery = state.read().config_options().sql_parser.dialect == Dialect::BigQuery;
+    parse(text, bigquery)
+}
+
+/// A fault in a text as an error that points at it.
+pub(crate) fn pointed(text: &str, error: &SyntaxError) -> DataFusionError {
+    Error::request(format!("{}\n{}", error.message, caret(text, error.span))).into()
+}
+
+/// The plan of a statement of `text` that is DataFusion's own.
+pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Result<LogicalPlan, DataFusionError> {
+    plan(ctx, &sql.text)
+        .await
+        .map_err(|e| if sql.is_verbatim() { e } else { placed(e, sql, text) })
+}
+
+/// The plan of SQL as [`parse`] writes it: in the generic dialect where the session's is BigQuery's, else as the session has it.
+async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
+    let state = ctx.state();
+    let dialect = match state.config_options().sql_parser.dialect {
+        Dialect::BigQuery => Dialect::Generic,
+        other => other,
+    };
+    let statement = state.sql_to_statement(sql, &dialect)?;
+    state.statement_to_plan(statement).await
+}
+
+/// An error whose place is one in a rewritten statement, with the place in the text that the user wrote.
+fn placed(error: DataFusionError, sql: &Sql, text: &str) -> DataFusionError {
+    let at = |message: &str, line: usize, column: usize| {
+        let start = sql.origin_of_line(line, column);
+        Error::request(format!("{message}\n{}", caret(text, Span::new(start, start + 1)))).into()
+    };
+    match error {
+        DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span {
+            Some(span) if span.start.line > 0 => at(
+                &inner.strip_backtrace(),
+                span.start.line as usize,
+                span.start.column as usize,
+            ),
+            _ => placed(*inner, sql, text),
+        },
+        DataFusionError::SQL(parser, backtrace) => {
+            let message = match parser.as_ref() {
+                ParserError::TokenizerError(m) | ParserError::ParserError(m) => m.clone(),
+                ParserError::RecursionLimitExceeded => return DataFusionError::SQL(parser, backtrace),
+            };
+            let place = message.rsplit_once(" at Line: ").and_then(|(_, place)| {
+                let (line, column) = place.split_once(", Column: ")?;
+                Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+            });
+            match place {
+                Some((line, column)) => {
+                    let end = message.rfind(" at Line: ").unwrap_or(message.len());
+                    at(&message[..end], line, column)
+                }
+                None => DataFusionError::SQL(parser, backtrace),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Runs a statement of `text`; a query is only planned.
+pub(crate) async fn run(ctx: &SessionContext, statement: Statement, text: &str) -> Result<DataFrame, DataFusionError> {
+    match statement {
+        Statement::Plain(sql) => {
+            let plan = plan_sql(ctx, &sql, text).await?;
+            ctx.execute_logical_plan(plan).await
+        }
+        Statement::ShowModels(show) => {
+            let plan = plan(ctx, &show.function_form().text).await?;
+            ctx.execute_logical_plan(plan).await
+        }
+        Statement::CreateModel(create) => create_model(ctx, create).await,
+        Statement::DropModel(drop) => drop_model(ctx, &drop).await,
+        Statement::DescribeModel(describe) => describe_model(ctx, &describe).await,
+        Statement::ExportModel(export) => export_model(ctx, &export).await,
+        Statement::AlterModel(AlterModel { model, .. }) => Err(Error::request(format!(
+            "ALTER MODEL cannot change model '{}': a stored version stays as it is; train a new one with CREATE OR REPLACE MODEL",
+            model.text()
+        ))
+        .into()),
+    }
+}
+
+fn session(ctx: &SessionContext) -> Result<(Arc<Session>, crate::settings::Settings)> {
+    let session = Session::of(ctx)
+        .ok_or_else(|| Error::request("call register_all on this context before it runs statements about models"))?;
+    let settings = session.settings();
+    Ok((session, settings))
+}
+
+/// A model's name and the version that is meant, if one is.
+fn named(model: &ModelRef) -> Result<(String, Option<u64>)> {
+    let text = model.text();
+    let (name, version) = crate::session::split_version(&text)?;
+    Ok((name.to_string(), version))
+}
+
+/// A result of one row.
+fn answer(ctx: &SessionContext, columns: Vec<(&str, ArrayRef)>) -> Result<DataFrame, DataFusionError> {
+    let batch = RecordBatch::try_from_iter(columns)?;
+    ctx.read_table(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+fn text(value: impl Into<String>) -> ArrayRef {
+    Arc::new(StringArray::from(vec![value.into()]))
+}
+
+async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<DataFrame, DataFusionError> {
+    let (session, settings) = session(ctx)?;
+    let name = create.model.text();
+    if !create.or_replace && session.store(&settings)?.latest_version(&name).await?.is_some() {
+        if create.if_not_exists {
+            return answer(
+                ctx,
+                vec![(
+                    "notice",
+                    text(format!("model '{name}' exists already; nothing was trained")),
+                )],
+            );
+        }
+        return Err(Error::request(format!(
+            "model '{name}' exists already; write CREATE OR REPLACE MODEL for a new version of it"
+        ))
+        .into());
+    }
+    if let Some(transform) = &create.transform {
+        return Err(Error::request(format!(
+            "CREATE MODEL does not take TRANSFORM yet; write its expressions into the query: AS SELECT {} FROM …",
+            transform.text.trim()
+        ))
+        .into());
+    }
+    let Some(kind) = create.option("model_type").and_then(|o| o.value.text()) else {
+        return Err(Error::request(format!(
+            "CREATE MODEL {name} needs the option model_type, one of {}; write OPTIONS (model_type = 'kmeans', …)",
+            list(crate::models::MODELS.iter().map(|m| m.name()), 20)
+        ))
+        .into());
+    };
+    let kind = crate::models::model_type(&kind)?;
+    let observer = session.observer();
+    create.options.retain(|option| {
+        let without = WITHOUT_EFFECT
+            .iter()
+            .find(|(name, _)| option.name.eq_ignore_ascii_case(name));
+        if let Some((name, why)) = without {
+            observer.notice(&format!("option {name} has no effect here: {why}"));
+        }
+        without.is_none()
+    });
+    let mut form = create.function_form().text;
+    // BigQuery ML's defaults where they are not those of the verbs.
+    for (option, value) in kind.statement_defaults() {
+        let answers = |spec: &&crate::options::OptionSpec| spec.name == *option;
+        let spec = kind.options().iter().find(answers);
+        let given = create
+            .options
+            .iter()
+            .any(|o| spec.is_some_and(|s| s.answers_to(&o.name)));
+        if !given {
+            form.truncate(form.trim_end().len() - 1);
+            form.push_str(&format!(", {option} => {value})"));
+        }
+    }
+    let plan = plan(ctx, &form).await?;
+    let batches = ctx.execute_logical_plan(plan).await?.collect().await?;
+    let schema = crate::exec::training_info_schema();
+    ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))
+}
+
+async fn drop_model(ctx: &SessionContext, drop: &DropModel) -> Result<DataFrame, DataFusionError> {
+    let (session, settings) = session(ctx)?;
+    let (name, version) = named(&drop.model)?;
+    let removed = session.store(&settings)?.remove(&name, version).await?;
+    if removed == 0 && !drop.if_exists {
+        // Says what there is.
+        session.store(&settings)?.load(&name, version).await?;
+    }
+    answer(
+        ctx,
+        vec![
+            ("model", text(name)),
+            ("removed_versions", Arc::new(Int64Array::from(vec![removed as i64]))),
+        ],
+    )
+}
+
+async fn export_model(ctx: &SessionContext, export: &ExportModel) -> Result<DataFrame, DataFusionError> {
+    let (session, settings) = session(ctx)?;
+    let (name, version) = named(&export.model)?;
+    let loaded = session.store(&settings)?.load(&name, version).await?;
+    let elsewhere = crate::settings::Settings {
+        store: export.uri.clone(),
+        ..settings
+    };
+    let manifest = &loaded.manifest;
+    let version = session
+        .store(&elsewhere)?
+        .save(&name, loaded.model.as_ref(), &manifest.options, &manifest.training)
+        .await?;
+    answer(
+        ctx,
+        vec![
+            ("model", text(name)),
+            ("uri", text(export.uri.clone())),
+            ("version", Arc::new(Int64Array::from(vec![version as i64]))),
+        ],
+    )
+}
+
+/// What a model's manifest says, a row for each property.
+async fn describe_model(ctx: &SessionContext, describe: &DescribeModel) -> Result<DataFrame, DataFusionError> {
+    let (session, settings) = session(ctx)?;
+    let store = session.store(&settings)?;
+    let (name, version) = named(&describe.model)?;
+    let loaded = store.load(&name, version).await?;
+    let m = &loaded.manifest;
+    let mut rows = vec![
+        ("name".to_string(), m.name.clone()),
+        ("version".into(), m.version.to_string()),
+        ("model_type".into(), m.model_type.clone()),
+        ("created_at".into(), m.created_at.to_rfc3339()),
+        ("row_count".into(), m.training.row_count.to_string()),
+    ];
+    rows.extend(
+        m.features
+            .iter()
+            .map(|f| (format!("feature {}", f.name), f.data_type.clone())),
+    );
+    rows.extend(
+        m.options
+            .iter()
+            .map(|(name, value)| (format!("option {name}"), value.to_string())),
+    );
+    rows.extend(m.training.notices.iter().map(|n| ("notice".to_string(), n.clone())));
+    let (properties, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    answer(
+        ctx,
+        vec![
+            ("property", Arc::new(StringArray::from(properties))),
+            ("value", Arc::new(StringArray::from(values))),
+        ],
+    )
+}

@@ -1,0 +1,364 @@
+//! What GoogleSQL spells in another way than DataFusion: casts, array indexes, parts of dates, IF, COUNTIF, SAFE.
+
+use std::ops::Range;
+
+use super::lexer::Kind;
+use super::literal::identifier;
+use super::path::Path;
+use super::rewrite::Rewriter;
+use super::source::{Span, SyntaxError, quote};
+use super::tokens::Tokens;
+
+/// Words that may end an argument list as a part of a date.
+const DATE_PARTS: &[&str] = &[
+    "MICROSECOND",
+    "MILLISECOND",
+    "SECOND",
+    "MINUTE",
+    "HOUR",
+    "DAY",
+    "DAYOFWEEK",
+    "DAYOFYEAR",
+    "WEEK",
+    "ISOWEEK",
+    "MONTH",
+    "QUARTER",
+    "YEAR",
+    "ISOYEAR",
+];
+
+/// Functions whose last arguments may be a part of a date.
+const DATE_FUNCTIONS: &[&str] = &[
+    "DATE_DIFF",
+    "DATETIME_DIFF",
+    "TIMESTAMP_DIFF",
+    "TIME_DIFF",
+    "DATE_TRUNC",
+    "DATETIME_TRUNC",
+    "TIMESTAMP_TRUNC",
+    "TIME_TRUNC",
+    "LAST_DAY",
+];
+
+/// Words before the name of a table.
+const BEFORE_TABLE: &[&str] = &["FROM", "JOIN", "INTO", "TABLE", "UPDATE", "VIEW", "EXISTS"];
+
+/// What may follow a select list.
+const AFTER_SELECT_LIST: &[&str] = &["FROM", "UNION", "INTERSECT", "EXCEPT", "WHERE", "ORDER", "LIMIT"];
+
+/// DataFusion's name of a type of BigQuery; none if it is the same.
+pub(super) fn type_name(word: &str, with_size: bool) -> Option<&'static str> {
+    Some(match word.to_uppercase().as_str() {
+        "STRING" => "VARCHAR",
+        "INT64" | "INT" | "INTEGER" | "SMALLINT" | "TINYINT" | "BYTEINT" => "BIGINT",
+        "FLOAT64" => "DOUBLE",
+        "BOOL" => "BOOLEAN",
+        "BYTES" => "BYTEA",
+        "NUMERIC" | "DECIMAL" | "BIGNUMERIC" | "BIGDECIMAL" if with_size => "DECIMAL",
+        "NUMERIC" | "DECIMAL" => "DECIMAL(38, 9)",
+        "BIGNUMERIC" | "BIGDECIMAL" => "DECIMAL(76, 38)",
+        "DATETIME" => "TIMESTAMP",
+        _ => return None,
+    })
+}
+
+/// Whether the FROM at `i` is one of `EXTRACT(… FROM x)`, `TRIM(… FROM x)` or `IS DISTINCT FROM x`, before a value.
+pub(super) fn is_function_from(tokens: &Tokens<'_>, i: usize) -> bool {
+    let of_function = tokens
+        .parent(i)
+        .and_then(|open| tokens.before(open))
+        .is_some_and(|f| tokens.is_any_word(f, &["EXTRACT", "TRIM", "SUBSTRING", "OVERLAY"]));
+    of_function || tokens.before(i).is_some_and(|b| tokens.is_word(b, "DISTINCT"))
+}
+
+impl Rewriter<'_> {
+    /// Writes out what begins at `i`, if GoogleSQL spells it in its own way; the token after it.
+    pub(super) fn spelling(&mut self, i: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        match (t.kind(i), t.of(i)) {
+            (Some(Kind::Symbol), ",") => return Ok(self.trailing_comma(i, end)),
+            (Some(Kind::Symbol), "[") => return self.index(i),
+            (Some(Kind::Symbol), ".") => return self.field(i, end),
+            (Some(Kind::Word), _) => {}
+            _ => return Ok(None),
+        }
+        if t.before(i).is_some_and(|b| t.is_symbol(b, ".")) {
+            return Ok(None);
+        }
+        if t.is_any_word(i, BEFORE_TABLE) && !is_function_from(t, i) {
+            return self.dashed_table(i, end);
+        }
+        let next = t.skip(i + 1, end);
+        if t.is_word(i, "SAFE") && t.is_symbol(next, ".") {
+            return Ok(self.safe_call(i, next, end));
+        }
+        if t.is_word(i, "ARRAY") && t.is_symbol(next, "<") {
+            // DataFusion writes the list without its type.
+            return Ok(t.after_types(i, end).filter(|open| t.is_symbol(*open, "[")));
+        }
+        let Some(close) = t.partner(next).filter(|c| t.is_symbol(next, "(") && *c < end) else {
+            return Ok(None);
+        };
+        let written = match t.of(i).to_uppercase().as_str() {
+            "CAST" | "SAFE_CAST" => self.cast(i, next, close)?,
+            "EXTRACT" => self.extract(i, next, close)?,
+            "IF" => self.condition(i, next, close, end)?,
+            "COUNTIF" => self.count(i, next, close, end)?,
+            word if DATE_FUNCTIONS.contains(&word) => self.date_function(i, next, close)?,
+            _ => false,
+        };
+        Ok(written.then_some(close + 1))
+    }
+
+    /// The comma that GoogleSQL allows after the last expression of a select list is left out.
+    fn trailing_comma(&mut self, i: usize, end: usize) -> Option<usize> {
+        let t = self.tokens;
+        let next = t.skip(i + 1, end);
+        let in_select = match t.parent(i) {
+            None => true,
+            Some(open) => t.is_any_word(t.skip(open + 1, end), &["SELECT", "WITH"]),
+        };
+        let last = next >= end || t.is_symbol(next, ")") || t.is_any_word(next, AFTER_SELECT_LIST);
+        (in_select && last).then_some(i + 1)
+    }
+
+    /// `[OFFSET(i)]` and its like, as an index from 1.
+    fn index(&mut self, i: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let Some(close) = t.partner(i) else { return Ok(None) };
+        let word = t.skip(i + 1, close);
+        let open = t.skip(word + 1, close);
+        let from_zero = t.is_any_word(word, &["OFFSET", "SAFE_OFFSET"]);
+        if !from_zero && !t.is_any_word(word, &["ORDINAL", "SAFE_ORDINAL"]) {
+            return Ok(None);
+        }
+        let Some(inner) = t.partner(open).filter(|c| t.skip(*c + 1, close) == close) else {
+            return Ok(None);
+        };
+        let position = t.trim(open + 1..inner);
+        let at = t.span(word).start;
+        self.out.copy(t.span(i));
+        match t.of(position.start).parse::<u32>() {
+            Ok(n) if from_zero && position.len() == 1 => self.out.put(&(u64::from(n) + 1).to_string(), at),
+            _ if from_zero => {
+                let brackets = position.len() > 1;
+                self.out.put(if brackets { "(" } else { "" }, at);
+                self.range(position)?;
+                self.out.put(if brackets { ") + 1" } else { " + 1" }, at);
+            }
+            _ => self.range(position)?,
+        }
+        self.out.copy(t.span(close));
+        Ok(Some(close + 1))
+    }
+
+    /// A field of what brackets give, `probs[OFFSET(0)].prob`, which DataFusion writes `probs[1]['prob']`.
+    fn field(&mut self, i: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let name = t.skip(i + 1, end);
+        let of_brackets = t.before(i).is_some_and(|b| t.is_symbol(b, "]") || t.is_symbol(b, ")"));
+        if !of_brackets || name >= end || t.is_symbol(t.skip(name + 1, end), "(") {
+            return Ok(None);
+        }
+        let field = match t.kind(name) {
+            Some(Kind::Word) => t.of(name).to_string(),
+            Some(Kind::Quoted) => identifier(t.of(name), t.span(name))?,
+            _ => return Ok(None),
+        };
+        self.out.put(&format!("[{}]", quote(&field)), t.span(i).start);
+        Ok(Some(name + 1))
+    }
+
+    /// A table whose project is dashed, as BigQuery takes it without quotes.
+    fn dashed_table(&mut self, i: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let name = t.skip(i + 1, end);
+        if t.kind(name) != Some(Kind::Word) || !t.is_symbol(name + 1, "-") {
+            return Ok(None);
+        }
+        match Path::read(t, name..end)? {
+            Some((path, next)) if path.is_dashed_table() => {
+                self.out.copy(Span::new(t.span(i).start, path.span.start));
+                self.out.put(&path.sql(), path.span.start);
+                Ok(Some(next))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// `SAFE.fn(` as `safe_fn(`.
+    fn safe_call(&mut self, i: usize, dot: usize, end: usize) -> Option<usize> {
+        let t = self.tokens;
+        let function = t.skip(dot + 1, end);
+        let open = t.skip(function + 1, end);
+        if t.kind(function) != Some(Kind::Word) || !t.is_symbol(open, "(") {
+            return None;
+        }
+        let name = format!("safe_{}", t.of(function).to_lowercase());
+        self.out.put(&name, t.span(i).start);
+        Some(open)
+    }
+
+    fn cast(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let Some(word) = t.last_word(&(open + 1..close), "AS") else {
+            return Ok(false);
+        };
+        if t.is_word(i, "SAFE_CAST") {
+            self.out.put("TRY_CAST", t.span(i).start);
+        } else {
+            self.out.copy(t.span(i));
+        }
+        self.plain(i + 1..open + 1);
+        self.range(open + 1..word)?;
+        self.out.copy(t.span(word));
+        self.types(word + 1..close)?;
+        self.out.copy(t.span(close));
+        Ok(true)
+    }
+
+    /// The names of types in a range.
+    fn types(&mut self, range: Range<usize>) -> Result<(), SyntaxError> {
+        let t = self.tokens;
+        for i in range.clone() {
+            if t.is_word(i, "FORMAT") {
+                return self.range(i..range.end);
+            }
+            let with_size = t.is_symbol(t.skip(i + 1, range.end), "(");
+            match type_name(t.of(i), with_size) {
+                Some(name) if t.kind(i) == Some(Kind::Word) => self.out.put(name, t.span(i).start),
+                _ => self.range(i..i + 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Parts of dates that DataFusion counts in another way, or does not know.
+    fn extract(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let part = t.skip(open + 1, close);
+        let from = t.skip(part + 1, close);
+        if !t.is_word(from, "FROM") {
+            return Ok(false);
+        }
+        let pieces: &[&str] = match t.of(part).to_uppercase().as_str() {
+            "DAYOFWEEK" => &["(CAST(date_part('dow', ", ") AS BIGINT) + 1)"],
+            "DAYOFYEAR" => &["CAST(date_part('doy', ", ") AS BIGINT)"],
+            "ISOWEEK" => &["CAST(date_part('week', ", ") AS BIGINT)"],
+            // The days before the first Sunday are in week 0.
+            "WEEK" => &[
+                "((CAST(date_part('doy', ",
+                ") AS BIGINT) + 6 - CAST(date_part('dow', ",
+                ") AS BIGINT)) / 7)",
+            ],
+            "DATE" => &["CAST(", " AS DATE)"],
+            "TIME" => &["CAST(", " AS TIME)"],
+            _ => return Ok(false),
+        };
+        let at = t.span(i).start;
+        for (n, piece) in pieces.iter().enumerate() {
+            if n > 0 {
+                self.operand(from + 1..close)?;
+            }
+            self.out.put(piece, at);
+        }
+        Ok(true)
+    }
+
+    /// `IF(c, a, b)`.
+    fn condition(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let arguments = t.between_commas(open + 1..close);
+        let [test, yes, no] = arguments.as_slice() else {
+            return Ok(false);
+        };
+        let next = t.skip(close + 1, end);
+        let accessed = t.is_symbol(next, "[") || t.is_symbol(next, ".");
+        let words = [("CASE WHEN ", test), (" THEN ", yes), (" ELSE ", no)];
+        self.out.put(if accessed { "(" } else { "" }, t.span(i).start);
+        for (word, argument) in words {
+            let at = if argument == test {
+                i
+            } else {
+                argument.start.saturating_sub(1)
+            };
+            self.out.put(word, t.span(at).start);
+            self.operand(argument.clone())?;
+        }
+        self.out
+            .put(if accessed { " END)" } else { " END" }, t.span(close).start);
+        Ok(true)
+    }
+
+    /// `COUNTIF(c)`.
+    fn count(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        if t.between_commas(open + 1..close).len() != 1 || t.is_word(t.skip(open + 1, close), "DISTINCT") {
+            return Ok(false);
+        }
+        let (before, after) = if t.is_word(t.skip(close + 1, end), "OVER") {
+            ("COUNT(CASE WHEN ", " THEN 1 END)")
+        } else {
+            ("COUNT(*) FILTER (WHERE ", ")")
+        };
+        self.out.put(before, t.span(i).start);
+        self.operand(open + 1..close)?;
+        self.out.put(after, t.span(close).start);
+        Ok(true)
+    }
+
+    /// Parts of dates among the arguments as strings; `DATE_TRUNC(d, MONTH)` with DataFusion's order.
+    fn date_function(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let arguments = t.between_commas(open + 1..close);
+        let is_part = |range: &Range<usize>| {
+            let range = t.trim(range.clone());
+            let bracket = t.skip(range.start + 1, range.end);
+            t.is_any_word(range.start, DATE_PARTS)
+                && (range.len() == 1 || (t.is_word(range.start, "WEEK") && t.is_symbol(bracket, "(")))
+        };
+        if !arguments.iter().skip(1).any(is_part) {
+            return Ok(false);
+        }
+        let name = |range: &Range<usize>| {
+            let words: String = t.trim(range.clone()).map(|i| t.of(i).trim()).collect();
+            words.to_uppercase()
+        };
+        if let (true, [date, part]) = (t.is_word(i, "DATE_TRUNC"), arguments.as_slice()) {
+            let unit = match name(part).as_str() {
+                "ISOWEEK" | "WEEK(MONDAY)" => Some("week".to_string()),
+                unit @ ("YEAR" | "QUARTER" | "MONTH" | "DAY") => Some(unit.to_lowercase()),
+                _ => None,
+            };
+            if let Some(unit) = unit {
+                self.out.put(&format!("CAST(date_trunc('{unit}', "), t.span(i).start);
+                self.operand(date.clone())?;
+                self.out.put(") AS DATE)", t.span(close).start);
+                return Ok(true);
+            }
+        }
+        self.plain(i..open + 1);
+        for (at, argument) in arguments.iter().enumerate() {
+            if at > 0 {
+                self.plain(argument.start - 1..argument.start);
+            }
+            if at == 0 || !is_part(argument) {
+                self.range(argument.clone())?;
+                continue;
+            }
+            let trimmed = t.trim(argument.clone());
+            self.range(argument.start..trimmed.start)?;
+            self.out.put(&quote(&name(argument)), t.span(trimmed.start).start);
+            self.range(trimmed.end..argument.end)?;
+        }
+        self.plain(close..close + 1);
+        Ok(true)
+    }
+
+    /// Tokens as they are.
+    fn plain(&mut self, range: Range<usize>) {
+        for i in range {
+            self.out.copy(self.tokens.span(i));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The statements of BigQuery ML, from CREATE MODEL to what is asked of a model, and scripts in its spelling.
+
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_ml::register_all;
+use futures::StreamExt;
+
+fn context(dialect: &str) -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(2);
+    config
+        .options_mut()
+        .set("datafusion.sql_parser.dialect", dialect)
+        .unwrap();
+    let ctx = SessionContext::new_with_config(config);
+    register_all(&ctx).unwrap();
+    ctx
+}
+
+/// Runs a script; gives the last statement's result, as text.
+async fn run(ctx: &SessionContext, script: &str) -> Result<String, String> {
+    let mut frames = datafusion_ml::sql(ctx, script).map_err(|e| e.to_string())?;
+    let mut last = String::new();
+    while let Some(frame) = frames.next().await {
+        let batches = frame
+            .map_err(|e| e.to_string())?
+            .collect()
+            .await
+            .map_err(|e| e.to_string())?;
+        last = pretty_format_batches(&batches).unwrap().to_string();
+    }
+    Ok(last)
+}
+
+const PENGUINS: &str = "CREATE TABLE penguins AS SELECT \
+     CASE WHEN value % 3 = 0 THEN 'Gentoo' ELSE 'Adelie' END AS species, \
+     CASE WHEN value % 11 = 0 THEN NULL WHEN value % 2 = 0 THEN 'MALE' ELSE 'FEMALE' END AS sex, \
+     180 + (value * 7) % 40 + CASE WHEN value % 3 = 0 THEN 20 ELSE 0 END AS flipper_length_mm, \
+     3000.0 + (value * 13) % 900 + CASE WHEN value % 3 = 0 THEN 900 ELSE 0 END AS body_mass_g, \
+     value AS id FROM generate_series(1, 400);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_from_create_model_to_weights() {
+    let ctx = context("generic");
+    let script = format!(
+        "{PENGUINS}
+         CREATE OR REPLACE MODEL bqml.species_model
+         OPTIONS (model_type = 'LOGISTIC_REG', input_label_cols = ['species'], l2_reg = 1, model_registry = 'vertex_ai')
+         AS SELECT species, sex, flipper_length_mm, body_mass_g FROM penguins WHERE id <= 300;
+         SELECT predicted_species, count(*) AS n FROM ML.PREDICT(MODEL bqml.species_model, (SELECT * FROM penguins WHERE id > 300))
+         GROUP BY predicted_species ORDER BY predicted_species"
+    );
+    let told = run(&ctx, &script).await.unwrap();
+    assert!(
+        told.contains("| Adelie            |") && told.contains("| Gentoo            |"),
+        "{told}"
+    );
+    let told = run(&ctx, "SELECT accuracy > 0.9 AS good FROM ML.EVALUATE(MODEL bqml.species_model, TABLE penguins, STRUCT(0.4 AS threshold))")
+        .await
+        .unwrap();
+    assert!(told.contains("true"), "{told}");
+    let told = run(
+        &ctx,
+        "SELECT count(*) AS n FROM ML.WEIGHTS(MODEL bqml.species_model, STRUCT(TRUE AS standardize))",
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("| 4 |"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_shown_described_exported_and_dropped() {
+    let ctx = context("generic");
+    let create = "MODEL groups OPTIONS (model_type = \"kmeans\", num_clusters = 2, standardize_features = TRUE) AS SELECT flipper_length_mm, body_mass_g FROM penguins";
+    run(&ctx, &format!("{PENGUINS} CREATE {create}")).await.unwrap();
+    let error = run(&ctx, &format!("CREATE {create}")).await.unwrap_err();
+    assert!(
+        error.contains("model 'groups' exists already; write CREATE OR REPLACE MODEL"),
+        "{error}"
+    );
+    let told = run(
+        &ctx,
+        &create.replace("MODEL groups", "CREATE MODEL IF NOT EXISTS groups"),
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("nothing was trained"), "{told}");
+    run(&ctx, &format!("CREATE OR REPLACE {create}")).await.unwrap();
+    let told = run(&ctx, "SHOW MODELS LIKE 'gr%'").await.unwrap();
+    assert!(told.contains("groups | 2 "), "{told}");
+    let told = run(&ctx, "DESCRIBE MODEL groups@1").await.unwrap();
+    for part in ["| version ", "| 1 ", "option k", "feature body_mass_g"] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let uri = folder.path().display().to_string();
+    run(&ctx, &format!("EXPORT MODEL groups OPTIONS (uri = '{uri}')"))
+        .await
+        .unwrap();
+    assert!(folder.path().join("groups").join("000001").is_dir());
+    let told = run(
+        &ctx,
+        &format!("SET ml.store = '{uri}'; SELECT count(*) AS n FROM ML.CENTROIDS(MODEL groups)"),
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("| 4 |"), "{told}");
+    run(&ctx, "SET ml.store = 'memory'").await.unwrap();
+    let told = run(&ctx, "DROP MODEL groups").await.unwrap();
+    assert!(told.contains("| groups | 2 "), "{told}");
+    let error = run(&ctx, "DROP MODEL groups").await.unwrap_err();
+    assert!(error.contains("there is no model 'groups'"), "{error}");
+    run(&ctx, "DROP MODEL IF EXISTS groups").await.unwrap();
+    let error = run(&ctx, "SELECT * FROM ML.CENTROIDS('groups')").await.unwrap_err();
+    assert!(error.contains("there is no model 'groups'"), "{error}");
+}
+
+/// What public tutorials look like, on tables with their schemas: each is to run as it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_in_the_spelling_of_bigquery() {
+    let tables = "CREATE TABLE sessions AS SELECT value AS visit_id, CASE WHEN value % 3 = 0 THEN 'iOS' ELSE 'Android' END AS os, \
+                  value % 2 = 0 AS is_mobile, value % 40 AS pageviews, (value * 7) % 13 + value % 40 > 25 AS bought, \
+                  to_timestamp(1500000000 + value * 4000) AS started FROM generate_series(1, 500); \
+                  CREATE TABLE trips AS SELECT value AS trip_id, 2 + value % 9 AS miles, value % 5 AS station, to_timestamp(1400000000 + value * 3000) AS pickup, \
+                  CASE WHEN (value * 11) % 7 + value % 9 > 8 THEN 'tip' ELSE 'none' END AS tipped FROM generate_series(1, 500); \
+                  CREATE TABLE ratings AS SELECT value % 50 AS user_id, CAST(abs(sin(value * 1.7)) * 30 AS BIGINT) AS movie_id, 1.0 + value % 5 AS rating \
+                  FROM generate_series(1, 1500)";
+    let scripts = [
+        // Web analytics: a label by IF, backticks, comments, EXCEPT, a trailing comma.
+        "#standardSQL
+         CREATE OR REPLACE MODEL `demo.purchase` OPTIONS(model_type=\"logistic_reg\", labels=['label']) AS
+         SELECT IF(bought, 1, 0) AS label, os, is_mobile, pageviews, # what they saw
+         FROM `sessions` WHERE visit_id < 400",
+        "SELECT visit_id, predicted_label, predicted_label_probs[OFFSET(0)].prob AS p
+         FROM ML.PREDICT(MODEL `demo.purchase`, (SELECT * EXCEPT (bought) FROM sessions)) ORDER BY p DESC LIMIT 5",
+        "SELECT * FROM ML.ROC_CURVE(MODEL `demo.purchase`, (SELECT IF(bought, 1, 0) AS label, * FROM sessions))",
+        // Taxi: parts of a timestamp, a safe division, a declared variable.
+        "DECLARE cutoff INT64 DEFAULT 400;
+         CREATE OR REPLACE MODEL taxi.tip OPTIONS(model_type='logistic_reg', input_label_cols=['tipped'], auto_class_weights=TRUE) AS
+         SELECT tipped, miles, CAST(station AS STRING) AS station, EXTRACT(DAYOFWEEK FROM pickup) AS day, EXTRACT(HOUR FROM pickup) AS hour
+         FROM trips WHERE trip_id <= cutoff;
+         SELECT * FROM ML.CONFUSION_MATRIX(MODEL taxi.tip, (SELECT tipped, miles, CAST(station AS STRING) AS station,
+           EXTRACT(DAYOFWEEK FROM pickup) AS day, EXTRACT(HOUR FROM pickup) AS hour FROM trips WHERE trip_id > cutoff))",
+        // Clusters of stations.
+        "CREATE OR REPLACE MODEL bike.stations OPTIONS(model_type='kmeans', num_clusters=3, standardize_features = true) AS
+         WITH s AS (SELECT station, AVG(miles) AS distance, COUNT(*) AS trips, COUNTIF(tipped = \"tip\") AS tips FROM trips GROUP BY station)
+         SELECT * EXCEPT(station) FROM s",
+        "SELECT centroid_id, feature, numerical_value FROM ML.CENTROIDS(MODEL bike.stations) ORDER BY centroid_id, feature",
+        "SELECT * FROM ML.TRAINING_INFO(MODEL bike.stations)",
+        // Ratings.
+        "CREATE OR REPLACE MODEL films.taste OPTIONS(model_type='matrix_factorization', feedback_type='implicit', user_col='user_id',
+           item_col='movie_id', rating_col='rating', num_factors=8) AS SELECT user_id, movie_id, rating FROM ratings",
+        "SELECT * FROM RECOMMEND(MODEL films.taste, (SELECT DISTINCT user_id FROM ratings WHERE user_id < 3), n => 3)",
+    ];
+    let ctx = context("generic");
+    run(&ctx, tables).await.unwrap();
+    run(&ctx, "SET datafusion.sql_parser.dialect = 'bigquery'")
+        .await
+        .unwrap();
+    let mut failed = vec![];
+    for script in scripts {
+        match run(&ctx, script).await {
+            Ok(told) if told.lines().count() > 4 => {}
+            Ok(told) => failed.push(format!("{script}\n  gave nothing: {told}")),
+            Err(error) => failed.push(format!("{script}\n  {error}")),
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed:\n{}",
+        failed.len(),
+        scripts.len(),
+        failed.join("\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_are_pointed_at() {
+    let ctx = context("generic");
+    let cases = [
+        ("CREATE MODEL m OPTIONS (model_type 'kmeans') AS SELECT 1 AS a", "^"),
+        ("CREATE MODEL m OPTIONS (model_type = 'kmeans')", "AS"),
+        (
+            "CREATE MODEL m OPTIONS (k = 3) AS SELECT 1 AS a",
+            "needs the option model_type, one of 'kmeans'",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'kmean', k = 3) AS SELECT 1 AS a",
+            "did you mean 'kmeans'?",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'kmeans', num_cluster = 3) AS SELECT 1 AS a",
+            "did you mean 'num_clusters'?",
+        ),
+        (
+            "ALTER MODEL m SET OPTIONS (description = 'x')",
+            "ALTER MODEL cannot change model 'm'",
+        ),
+        (
+            "CREATE MODEL m TRANSFORM (a + 1 AS b) OPTIONS (model_type = 'kmeans', k = 2) AS SELECT 1 AS a",
+            "does not take TRANSFORM yet",
+        ),
+    ];
+    for (script, expected) in cases {
+        let error = run(&ctx, script).await.unwrap_err();
+        assert!(error.contains(expected), "{script}: {error}");
+    }
+    // A fault behind a rewritten call is shown where the user wrote it.
+    let error = run(
+        &ctx,
+        "CREATE TABLE t AS SELECT 1 AS a; SELECT nothing_such FROM KMEANS_SEGMENT(TABLE t, k => 1)",
+    )
+    .await
+    .unwrap_err();
+    let lines: Vec<&str> = error.lines().collect();
+    let (line, under) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert_eq!(line.find("nothing_such"), under.find('^'), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_sql_stays_as_it_is() {
+    let ctx = context("generic");
+    let told = run(
+        &ctx,
+        "SELECT \"a\", 'it''s' AS b, \"model\" FROM (SELECT 1 AS \"a\", 2 AS model)",
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("it's"), "{told}");
+    let told = run(
+        &ctx,
+        "SET datafusion.execution.batch_size = 100; SELECT count(*) AS n FROM generate_series(1, 10)",
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("| 10 |"), "{told}");
+}
