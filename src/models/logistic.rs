@@ -10,13 +10,11 @@
 //! The verb's relation form is cross-fitted: a labelled row gets the score of a model that did not see it. Means, deviations
 //! and categories are learned once, from all rows: they do not look at the label.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, Scalar, StringArray, StructArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, Scalar, StructArray, UInt32Array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::cmp::eq;
@@ -26,17 +24,15 @@ use datafusion::arrow::datatypes::{
     Int32Type, Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::arrow::util::display::array_value_to_string;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
-use faer::{MatMut, Par};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, list};
-use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_column};
 use crate::features::values::CHUNK;
-use crate::kernels::gram::{self, Gram, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
+use crate::kernels::gram::{self, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::metrics::classification::{Confusion, log_loss, roc_auc};
+use crate::models::normal_equations::{Penalty, column_names, constraints, elimination_order, redundant_columns};
+use crate::models::predictor::LinearPredictor;
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
     TrainingInfo, column_index, feature_roles, field,
@@ -45,8 +41,6 @@ use crate::options::{OptionKind, OptionSpec, Options, Value};
 
 /// The penalty that takes over where the data alone have no finite optimum.
 const SEPARATION_L2: f64 = 1e-3;
-/// What is left of a column once the columns before it are taken out, as a share, below which it says nothing new.
-const COLLINEAR: f64 = 1e-10;
 /// Redundant columns are only looked for in designs to this width where a penalty makes the fit unique anyway.
 const MAX_CHECKED_WIDTH: usize = 2_000;
 /// Passes that a fit takes, more or less, for weighing devices.
@@ -306,7 +300,11 @@ impl ModelType for LogisticRegression {
             context.observer.notice(notice);
         }
         info.notices = notices;
-        let model = LogisticModel::new(encoder, full.coefficients, full.standard_errors, labels, full.l2);
+        let model = LogisticModel {
+            predictor: LinearPredictor::new(encoder, full.coefficients, full.standard_errors),
+            labels,
+            l2: full.l2,
+        };
         Ok(Fitted {
             model: Arc::new(model),
             info,
@@ -315,35 +313,10 @@ impl ModelType for LogisticRegression {
     }
 
     fn load(&self, artefact: &Artefact) -> Result<Arc<dyn Model>> {
-        let encoder = Encoder::from_artefact(artefact)?;
-        let table = artefact.table("coefficients")?;
-        let coefficients = table_column(artefact, table, "coefficient", &DataType::Float64)?;
-        let errors = table_column(artefact, table, "standard_error", &DataType::Float64)?;
-        let (coefficients, errors) = (
-            coefficients.as_primitive::<Float64Type>(),
-            errors.as_primitive::<Float64Type>(),
-        );
-        let width = encoder.numbers().len() + 1 + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
-        if coefficients.len() != width || coefficients.null_count() > 0 {
-            return Err(artefact.corrupt("its coefficients do not fit its features"));
-        }
-        // The table has the intercept first, the design has it after the numbers.
-        let design_order = |values: &Float64Array| -> Vec<f64> {
-            let mut values = values.values().to_vec();
-            values[..=encoder.numbers().len()].rotate_left(1);
-            values
-        };
-        let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
-        let coefficients = design_order(coefficients);
+        let predictor = LinearPredictor::from_artefact(artefact)?;
         let labels = Labels::from_artefact(artefact)?;
         let l2 = artefact.setting("l2")?;
-        Ok(Arc::new(LogisticModel::new(
-            encoder,
-            coefficients,
-            standard_errors,
-            labels,
-            l2,
-        )))
+        Ok(Arc::new(LogisticModel { predictor, labels, l2 }))
     }
 }
 
@@ -751,25 +724,9 @@ enum Separation {
     Perfect,
 }
 
-/// A sum of coefficients that is held at 0, where nothing else determines it: one feature's categories.
-struct SumToZero {
-    columns: Vec<usize>,
-    strength: f64,
-}
-
 impl Problem<'_> {
     fn pass(&self, coefficients: &[f64]) -> Result<LogisticPass> {
         Ok(self.rows.logistic(coefficients, self.weights, self.left_out)?)
-    }
-
-    /// The code columns' categories among the columns of the design.
-    fn groups(&self) -> Vec<Range<usize>> {
-        let offsets = self.rows.block().code_offsets();
-        offsets
-            .iter()
-            .zip(&self.rows.block().levels)
-            .map(|(o, l)| o + 1..o + 1 + *l as usize)
-            .collect()
     }
 
     /// Fits with the penalty asked for, and again with a small one where that has no finite optimum.
@@ -827,7 +784,7 @@ impl Problem<'_> {
         let mut clock = Instant::now();
         let mut coefficients = start.map_or_else(|| self.intercept_only(), <[f64]>::to_vec);
         let mut pass = self.pass(&coefficients)?;
-        let constraints = self.constraints(&pass.gram);
+        let constraints = constraints(self.rows.block(), &pass.gram);
         let l2 = settings.l2;
         let mut redundant = vec![];
         // Fits that start from another's coefficients have had this said.
@@ -925,25 +882,6 @@ impl Problem<'_> {
             separation,
         })
     }
-
-    /// For each feature of categories, that its coefficients add up to 0. Categories without a row take no part.
-    fn constraints(&self, gram: &Gram) -> Vec<SumToZero> {
-        let intercept = self.rows.block().number_count;
-        let total = gram.matrix[intercept * gram.width + intercept];
-        let weight = |i: usize| gram.matrix[i * gram.width + i];
-        let of_group = |group: Range<usize>| {
-            let columns: Vec<usize> = group.filter(|i| weight(*i) > 0.0).collect();
-            // Any strength gives the same solution; one between the weight of a row and of a category keeps the matrix well
-            // conditioned.
-            let strength = (total / (columns.len().max(1) as f64).powi(2) * 1e-3).max(1.0);
-            SumToZero { columns, strength }
-        };
-        self.groups()
-            .into_iter()
-            .map(of_group)
-            .filter(|c| !c.columns.is_empty())
-            .collect()
-    }
 }
 
 impl Solution {
@@ -951,11 +889,7 @@ impl Solution {
     fn notices(&self, settings: &Settings, encoder: &Encoder) -> Vec<String> {
         let mut notices = vec![];
         if !self.redundant.is_empty() {
-            let numbers = encoder.numbers().iter().map(|n| n.name.clone());
-            let categories = encoder.codes().iter().flat_map(|c| {
-                (0..c.level_count()).map(move |code| format!("{} = {}", c.name, c.category(code).unwrap_or_default()))
-            });
-            let names: Vec<String> = numbers.chain([String::from("intercept")]).chain(categories).collect();
+            let names = column_names(encoder);
             let what = if settings.l2 == 0.0 {
                 "their coefficients are 0".to_string()
             } else {
@@ -991,192 +925,6 @@ impl Solution {
         }
         notices
     }
-}
-
-/// The columns of the design in the order in which they are eliminated: the intercept first, so that it is never the one that
-/// is found redundant.
-fn elimination_order(width: usize, intercept: usize, dropped: &[usize]) -> Vec<usize> {
-    std::iter::once(intercept)
-        .chain((0..width).filter(|i| *i != intercept && !dropped.contains(i)))
-        .collect()
-}
-
-/// What is added to the loss.
-struct Penalty<'a> {
-    l2: f64,
-    intercept: usize,
-    constraints: &'a [SumToZero],
-    /// The columns whose coefficients may move, in the order of elimination.
-    active: Vec<usize>,
-}
-
-impl Penalty<'_> {
-    fn value(&self, coefficients: &[f64]) -> f64 {
-        let mut squares = 0.0;
-        for (i, c) in coefficients.iter().enumerate() {
-            if i != self.intercept {
-                squares += c * c;
-            }
-        }
-        let sums = self.constraints.iter().map(|c| {
-            let sum: f64 = c.columns.iter().map(|i| coefficients[*i]).sum();
-            c.strength * sum * sum
-        });
-        0.5 * (self.l2 * squares + sums.sum::<f64>())
-    }
-
-    /// The Cholesky factor of the second derivative: column-major, the lower triangle.
-    fn factor(&self, gram: &Gram) -> Option<Vec<f64>> {
-        let n = self.active.len();
-        let mut matrix = vec![0.0; n * n];
-        let mut place = vec![usize::MAX; gram.width];
-        for (b, j) in self.active.iter().enumerate() {
-            place[*j] = b;
-            for (a, i) in self.active.iter().enumerate().skip(b) {
-                matrix[b * n + a] = gram.matrix[i * gram.width + j];
-            }
-            if *j != self.intercept {
-                matrix[b * n + b] += self.l2;
-            }
-        }
-        for constraint in self.constraints {
-            let places: Vec<usize> = constraint
-                .columns
-                .iter()
-                .map(|i| place[*i])
-                .filter(|p| *p != usize::MAX)
-                .collect();
-            for b in &places {
-                for a in places.iter().filter(|a| *a >= b) {
-                    matrix[b * n + a] += constraint.strength;
-                }
-            }
-        }
-        cholesky(&mut matrix, n).then_some(matrix)
-    }
-
-    /// What is to be subtracted from the coefficients: the second derivative's inverse times the gradient.
-    fn step(&self, gram: &Gram, coefficients: &[f64]) -> Option<Vec<f64>> {
-        let factor = self.factor(gram)?;
-        let mut gradient = gram.vector.clone();
-        for (i, g) in gradient.iter_mut().enumerate() {
-            if i != self.intercept {
-                *g += self.l2 * coefficients[i];
-            }
-        }
-        for constraint in self.constraints {
-            let sum: f64 = constraint.columns.iter().map(|i| coefficients[*i]).sum();
-            for i in &constraint.columns {
-                gradient[*i] += constraint.strength * sum;
-            }
-        }
-        let mut solution: Vec<f64> = self.active.iter().map(|i| gradient[*i]).collect();
-        cholesky_solve(&factor, &mut solution);
-        let mut step = vec![0.0; coefficients.len()];
-        for (i, s) in self.active.iter().zip(&solution) {
-            step[*i] = *s;
-        }
-        step.iter().all(|s| s.is_finite()).then_some(step)
-    }
-
-    /// Square roots of the diagonal of the second derivative's inverse, where every coefficient has one. Without a penalty they
-    /// are those of the fit in which each feature's coefficients add up to 0.
-    fn standard_errors(&self, gram: &Gram, width: usize) -> Option<Vec<f64>> {
-        if self.active.len() != width {
-            return None;
-        }
-        let factor = self.factor(gram)?;
-        let mut variances = vec![0.0; width];
-        let mut unit = vec![0.0; width];
-        for (a, i) in self.active.iter().enumerate() {
-            unit.fill(0.0);
-            unit[a] = 1.0;
-            cholesky_solve(&factor, &mut unit);
-            variances[*i] = unit[a];
-        }
-        // What the strength of the constraints itself put into the inverse, along (1 on the group, −1 on the intercept).
-        for constraint in self.constraints {
-            let extra = 1.0 / (constraint.strength * (constraint.columns.len() as f64).powi(2));
-            variances[self.intercept] -= extra;
-            constraint.columns.iter().for_each(|i| variances[*i] -= extra);
-        }
-        Some(variances.into_iter().map(|v| v.max(0.0).sqrt()).collect())
-    }
-}
-
-/// Factors a symmetric matrix (column-major, lower triangle) in place; false where it is not positive definite. On one thread:
-/// the result must not depend on how many there are.
-fn cholesky(matrix: &mut [f64], n: usize) -> bool {
-    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
-    let view = MatMut::from_column_major_slice_mut(matrix, n, n);
-    let stack = MemStack::new(&mut memory);
-    cholesky_in_place(view, Default::default(), Par::Seq, stack, Default::default()).is_ok()
-        && (0..n).all(|i| matrix[i * n + i].is_finite() && matrix[i * n + i] > 0.0)
-}
-
-/// Solves with a factor of [`cholesky`], in place.
-fn cholesky_solve(factor: &[f64], x: &mut [f64]) {
-    let n = x.len();
-    for j in 0..n {
-        let column = &factor[j * n..(j + 1) * n];
-        x[j] /= column[j];
-        let v = x[j];
-        for (x, l) in x[j + 1..].iter_mut().zip(&column[j + 1..]) {
-            *x -= v * l;
-        }
-    }
-    for j in (0..n).rev() {
-        let column = &factor[j * n..(j + 1) * n];
-        let dot: f64 = x[j + 1..].iter().zip(&column[j + 1..]).map(|(x, l)| x * l).sum();
-        x[j] = (x[j] - dot) / column[j];
-    }
-}
-
-/// The columns of which, once the columns before them are taken out, nothing is left: tiny pivots of the Gram matrix scaled to
-/// a diagonal of 1, with the constraints as further rows of the design.
-fn redundant_columns(gram: &Gram, intercept: usize, constraints: &[SumToZero]) -> Vec<usize> {
-    let order = elimination_order(gram.width, intercept, &[]);
-    let n = order.len();
-    let mut place = vec![0; n];
-    order.iter().enumerate().for_each(|(a, i)| place[*i] = a);
-    // Row-major, lower triangle.
-    let mut matrix = vec![0.0; n * n];
-    for (a, i) in order.iter().enumerate() {
-        for (b, j) in order[..=a].iter().enumerate() {
-            matrix[a * n + b] = gram.matrix[i * gram.width + j];
-        }
-    }
-    for constraint in constraints {
-        for i in &constraint.columns {
-            for j in constraint.columns.iter().filter(|j| place[**j] <= place[*i]) {
-                matrix[place[*i] * n + place[*j]] += constraint.strength;
-            }
-        }
-    }
-    let scales: Vec<f64> = (0..n)
-        .map(|a| matrix[a * n + a])
-        .map(|d| if d > 0.0 { 1.0 / d.sqrt() } else { 0.0 })
-        .collect();
-    let mut redundant = vec![];
-    for a in 0..n {
-        let (above, row) = matrix.split_at_mut(a * n);
-        let row = &mut row[..n];
-        let mut pivot = if scales[a] > 0.0 { 1.0 } else { 0.0 };
-        for b in 0..a {
-            let other = &above[b * n..b * n + n];
-            let dot: f64 = row[..b].iter().zip(&other[..b]).map(|(x, y)| x * y).sum();
-            let value = row[b] * scales[a] * scales[b] - dot;
-            row[b] = if other[b] > 0.0 { value / other[b] } else { 0.0 };
-            pivot -= row[b] * row[b];
-        }
-        if pivot > COLLINEAR {
-            row[a] = pivot.sqrt();
-        } else {
-            row[..=a].fill(0.0);
-            redundant.push(order[a]);
-        }
-    }
-    redundant
 }
 
 /// Deals the labelled rows of each class out to folds, in the order of their hashes, and says how many folds there are: at most
@@ -1273,63 +1021,16 @@ fn cross_fitted_scores(
 /// A trained logistic regression.
 #[derive(Debug)]
 struct LogisticModel {
-    encoder: Encoder,
-    /// One for each column of the design: numbers, the intercept, categories.
-    coefficients: Vec<f64>,
-    standard_errors: Option<Vec<f64>>,
+    /// The log odds of the positive class.
+    predictor: LinearPredictor,
     labels: Labels,
     l2: f64,
-    /// What each code column's codes add to the linear predictor; the last entry, 0, is for unseen categories.
-    tables: Vec<Vec<f64>>,
 }
 
 impl LogisticModel {
-    fn new(
-        encoder: Encoder,
-        coefficients: Vec<f64>,
-        standard_errors: Option<Vec<f64>>,
-        labels: Labels,
-        l2: f64,
-    ) -> Self {
-        let mut tables = vec![];
-        let mut at = encoder.numbers().len() + 1;
-        for levels in encoder.levels() {
-            let mut table = coefficients[at..at + levels as usize].to_vec();
-            table.push(0.0);
-            tables.push(table);
-            at += levels as usize;
-        }
-        Self {
-            encoder,
-            coefficients,
-            standard_errors,
-            labels,
-            l2,
-            tables,
-        }
-    }
-
-    /// The probability of the positive class: the linear predictor, summed column by column without encoding the rows.
+    /// The probability of the positive class.
     fn probabilities(&self, columns: &[ArrayRef]) -> Result<Vec<f64>> {
-        let row_count = columns.first().map_or(0, |c| c.len());
-        let numbers = self.encoder.numbers();
-        let mut sums = vec![self.coefficients[numbers.len()]; row_count];
-        let mut reader = self.encoder.reader(columns)?;
-        let mut buffer = [0.0; CHUNK];
-        for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
-            let start = chunk * CHUNK;
-            let values = &mut buffer[..sums.len()];
-            for (j, (number, coefficient)) in numbers.iter().zip(&self.coefficients).enumerate() {
-                reader.numbers(j, start, values);
-                add_number(number, *coefficient, values, sums);
-            }
-            reader.codes(start, sums.len(), |j, codes| {
-                let table = &self.tables[j];
-                for (sum, code) in sums.iter_mut().zip(codes) {
-                    *sum += table[*code as usize];
-                }
-            });
-        }
+        let mut sums = self.predictor.sums(columns)?;
         sigmoid_f64(&mut sums);
         Ok(sums)
     }
@@ -1424,161 +1125,13 @@ impl LogisticModel {
     }
 }
 
-/// A coefficient as tables show it.
-struct Weight {
-    /// The input: a number, a column of categories, or [`INTERCEPT`].
-    input: String,
-    category: Option<String>,
-    weight: f64,
-    standard_error: Option<f64>,
-}
-
-/// What BigQuery ML calls the intercept among the inputs.
-const INTERCEPT: &str = "__INTERCEPT__";
-
-impl LogisticModel {
-    /// Every coefficient, the intercept last: in the units of the features, or of standardised numbers.
-    fn weights(&self, standardize: bool) -> Vec<Weight> {
-        let numbers = self.encoder.numbers();
-        let error = |at: usize| self.standard_errors.as_ref().map(|errors| errors[at]);
-        let mut weights = vec![];
-        let mut intercept = self.coefficients[numbers.len()];
-        for (at, number) in numbers.iter().enumerate() {
-            let scale = if standardize { 1.0 } else { number.scale };
-            let weight = self.coefficients[at] / scale;
-            if !standardize {
-                intercept -= weight * number.shift;
-            }
-            weights.push(Weight {
-                input: number.name.clone(),
-                category: None,
-                weight,
-                standard_error: error(at).map(|e| e / scale),
-            });
-        }
-        let mut at = numbers.len() + 1;
-        for column in self.encoder.codes() {
-            for code in 0..column.level_count() {
-                weights.push(Weight {
-                    input: column.name.clone(),
-                    category: Some(column.category(code).unwrap_or_default().to_string()),
-                    weight: self.coefficients[at],
-                    standard_error: error(at),
-                });
-                at += 1;
-            }
-        }
-        // The error of the intercept that is moved to the units of the features would need the covariances.
-        let standard_error = if standardize { error(numbers.len()) } else { None };
-        weights.push(Weight {
-            input: INTERCEPT.into(),
-            category: None,
-            weight: intercept,
-            standard_error,
-        });
-        weights
-    }
-
-    /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list.
-    fn weight_table(&self, standardize: bool) -> Result<RecordBatch> {
-        let (mut inputs, mut numbers, mut lengths, mut listed) = (vec![], vec![], vec![], vec![]);
-        let (mut categories, mut values) = (vec![], vec![]);
-        let weights = self.weights(standardize);
-        // A timestamp is a number and several columns of categories; each has a name of its own.
-        for run in weights.chunk_by(|a, b| a.category.is_some() && b.category.is_some() && a.input == b.input) {
-            let has_categories = run[0].category.is_some();
-            inputs.push(run[0].input.clone());
-            numbers.push((!has_categories).then_some(run[0].weight));
-            listed.push(has_categories);
-            lengths.push(if has_categories { run.len() } else { 0 });
-            for weight in run {
-                if let Some(category) = &weight.category {
-                    categories.push(category.clone());
-                    values.push(weight.weight);
-                }
-            }
-        }
-        let fields = Fields::from(vec![
-            field("category", DataType::Utf8),
-            field("weight", DataType::Float64),
-        ]);
-        let values: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(categories)),
-            Arc::new(Float64Array::from(values)),
-        ];
-        let lists = ListArray::try_new(
-            field("item", DataType::Struct(fields.clone())),
-            OffsetBuffer::from_lengths(lengths),
-            Arc::new(StructArray::try_new(fields, values, None)?),
-            Some(listed.into()),
-        )?;
-        let columns: [(&str, ArrayRef); 3] = [
-            ("processed_input", Arc::new(StringArray::from(inputs))),
-            ("weight", Arc::new(Float64Array::from(numbers))),
-            ("category_weights", Arc::new(lists)),
-        ];
-        Ok(RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, array)| (name, array, true)),
-        )?)
-    }
-
-    /// `ML.ADVANCED_WEIGHTS`: a row for each number and category.
-    fn advanced_weight_table(&self, standardize: bool) -> Result<RecordBatch> {
-        let weights = self.weights(standardize);
-        let p_value = |w: &Weight| {
-            let z = w.weight.abs() / w.standard_error.filter(|e| *e > 0.0)?;
-            // Twice the normal distribution's upper tail.
-            Some(libm::erfc(z / std::f64::consts::SQRT_2))
-        };
-        let columns: [(&str, ArrayRef); 5] = [
-            (
-                "processed_input",
-                Arc::new(StringArray::from_iter_values(weights.iter().map(|w| &w.input))),
-            ),
-            (
-                "category",
-                Arc::new(weights.iter().map(|w| w.category.as_ref()).collect::<StringArray>()),
-            ),
-            (
-                "weight",
-                Arc::new(Float64Array::from_iter_values(weights.iter().map(|w| w.weight))),
-            ),
-            (
-                "standard_error",
-                Arc::new(weights.iter().map(|w| w.standard_error).collect::<Float64Array>()),
-            ),
-            (
-                "p_value",
-                Arc::new(weights.iter().map(p_value).collect::<Float64Array>()),
-            ),
-        ];
-        Ok(RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, array)| (name, array, true)),
-        )?)
-    }
-}
-
-/// Adds coefficient × (value − shift) / scale to each sum; the mean stands for a missing value. Bounded, so that no sum is NaN.
-#[inline]
-fn add_number(number: &NumberColumn, coefficient: f64, values: &[f64], sums: &mut [f64]) {
-    let (weight, shift) = (coefficient / number.scale, number.shift);
-    let missing = weight * (number.mean - shift);
-    for (sum, v) in sums.iter_mut().zip(values) {
-        *sum += if v.is_nan() {
-            missing
-        } else {
-            (weight * (v - shift)).clamp(-1e100, 1e100)
-        };
-    }
-}
-
 impl Model for LogisticModel {
     fn model_type(&self) -> &'static str {
         "logistic_reg"
     }
 
     fn feature_columns(&self) -> &[FeatureColumn] {
-        self.encoder.feature_columns()
+        self.predictor.feature_columns()
     }
 
     fn verb_fields(&self) -> Vec<FieldRef> {
@@ -1720,52 +1273,22 @@ impl Model for LogisticModel {
     fn describe(&self, word: &str, options: &Options) -> Result<Option<RecordBatch>> {
         let standardize = options.bool("standardize", false);
         match word {
-            "WEIGHTS" => self.weight_table(standardize).map(Some),
-            "ADVANCED_WEIGHTS" => self.advanced_weight_table(standardize).map(Some),
+            "WEIGHTS" => self.predictor.weight_table(standardize).map(Some),
+            "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize).map(Some),
             _ => Ok(None),
         }
     }
 
     fn parts(&self) -> Result<Parts> {
-        let mut names: Vec<(&str, Option<&str>)> = vec![("__INTERCEPT__", None)];
-        names.extend(self.encoder.numbers().iter().map(|n| (n.name.as_str(), None)));
-        for column in self.encoder.codes() {
-            names.extend((0..column.level_count()).map(|code| (column.name.as_str(), column.category(code))));
-        }
-        // The intercept first, as people read it.
-        let table_order = |values: &[f64]| {
-            let mut values = values.to_vec();
-            values[..=self.encoder.numbers().len()].rotate_right(1);
-            values
-        };
-        let errors = match &self.standard_errors {
-            Some(errors) => Float64Array::from(table_order(errors)),
-            None => Float64Array::from(vec![None; self.coefficients.len()]),
-        };
-        let coefficients = RecordBatch::try_new(
-            Arc::new(Schema::new(vec![
-                Field::new("feature", DataType::Utf8, false),
-                Field::new("category", DataType::Utf8, true),
-                Field::new("coefficient", DataType::Float64, false),
-                Field::new("standard_error", DataType::Float64, true),
-            ])),
-            vec![
-                Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| *name))),
-                Arc::new(names.iter().map(|(_, category)| *category).collect::<StringArray>()),
-                Arc::new(Float64Array::from(table_order(&self.coefficients))),
-                Arc::new(errors),
-            ],
-        )?;
         let values = &self.labels.values;
         let labels = RecordBatch::try_new(
             Arc::new(Schema::new(vec![Field::new("label", values.data_type().clone(), true)])),
             vec![Arc::clone(values)],
         )?;
         let mut parts = Parts {
-            tables: self.encoder.to_tables()?,
+            tables: self.predictor.to_tables()?,
             ..Parts::default()
         };
-        parts.tables.push(("coefficients".into(), coefficients));
         parts.tables.push(("labels".into(), labels));
         parts.settings.insert("label".into(), self.labels.name.clone().into());
         parts
@@ -1782,7 +1305,7 @@ mod tests {
     use std::slice::from_ref;
     use std::sync::atomic::AtomicBool;
 
-    use datafusion::arrow::array::{BooleanArray, DictionaryArray, StringViewArray};
+    use datafusion::arrow::array::{BooleanArray, DictionaryArray, StringArray, StringViewArray};
 
     use super::*;
     use crate::kernels::compute::Compute;

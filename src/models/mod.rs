@@ -6,7 +6,10 @@
 
 pub mod factorization;
 pub mod kmeans;
+pub mod linear;
 pub mod logistic;
+mod normal_equations;
+mod predictor;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use crate::options::{OptionKind, OptionSpec, Options};
 pub static MODELS: &[&dyn ModelType] = &[
     &kmeans::KMeans,
     &logistic::LogisticRegression,
+    &linear::LinearRegression,
     &factorization::Factorization,
 ];
 

@@ -73,6 +73,10 @@ fn options_of(model_type: &dyn ModelType) -> Options {
     let named = match model_type.name() {
         "kmeans" => vec![("k".into(), Value::Int(4)), features],
         "logistic_reg" => vec![("label".into(), text("label")), features],
+        "linear_reg" => vec![
+            ("label".into(), text("y")),
+            ("features".into(), Value::List(vec![text("x"), text("c")])),
+        ],
         "matrix_factorization" => {
             vec![
                 ("user".into(), text("user")),

@@ -11,6 +11,7 @@ fn context(dialect: &str) -> SessionContext {
         .options_mut()
         .set("datafusion.sql_parser.dialect", dialect)
         .unwrap();
+    config.options_mut().sql_parser.collect_spans = true;
     let ctx = SessionContext::new_with_config(config);
     register_all(&ctx).unwrap();
     ctx
@@ -146,6 +147,11 @@ async fn scripts_in_the_spelling_of_bigquery() {
          SELECT * EXCEPT(station) FROM s",
         "SELECT centroid_id, feature, numerical_value FROM ML.CENTROIDS(MODEL bike.stations) ORDER BY centroid_id, feature",
         "SELECT * FROM ML.TRAINING_INFO(MODEL bike.stations)",
+        // Fares: a number.
+        "CREATE OR REPLACE MODEL taxi.miles OPTIONS(model_type='linear_reg', input_label_cols=['miles'], optimize_strategy='NORMAL_EQUATION') AS
+         SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips",
+        "SELECT * FROM ML.EVALUATE(MODEL taxi.miles, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
+        "SELECT processed_input, weight, p_value FROM ML.ADVANCED_WEIGHTS(MODEL taxi.miles)",
         // Ratings.
         "CREATE OR REPLACE MODEL films.taste OPTIONS(model_type='matrix_factorization', feedback_type='implicit', user_col='user_id',
            item_col='movie_id', rating_col='rating', num_factors=8) AS SELECT user_id, movie_id, rating FROM ratings",

@@ -125,20 +125,21 @@ static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
     let text = |t: &str| Value::Text(t.into());
     let mut all = vec![];
     for kind in MODELS {
-        match kind.verb() {
-            "KMEANS_SEGMENT" => {
+        match kind.name() {
+            "kmeans" => {
                 all.push(train(
                     *kind,
                     &customers(),
                     &[("k", Value::Int(3)), ("id", text("churned"))],
                 ));
             }
-            "CHURN_SCORE" => all.push(train(
+            "logistic_reg" => all.push(train(
                 *kind,
                 &customers(),
                 &[("label", text("churned")), ("l2", Value::Float(0.3))],
             )),
-            "RECOMMEND" => {
+            "linear_reg" => all.push(train(*kind, &customers(), &[("label", text("spend"))])),
+            "matrix_factorization" => {
                 let columns = [
                     ("user", text("customer")),
                     ("item", text("product")),
@@ -152,7 +153,7 @@ static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
                     &[&columns[..], &[("method", text("ease"))][..]].concat(),
                 ));
             }
-            verb => panic!("{verb}: a model type without a model here; train one"),
+            name => panic!("{name}: a model type without a model here; train one"),
         }
     }
     all

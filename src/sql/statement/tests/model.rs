@@ -1,5 +1,7 @@
 //! The model statements.
 
+use crate::sql::statement::options::OptionValue;
+
 use super::*;
 
 #[test]

@@ -1,0 +1,248 @@
+//! Penalised normal equations over the design `[numbers…, 1, categories…]` of [`crate::kernels::gram`]: what least squares solves once and
+//! a Newton step each time.
+//!
+//! One-hot columns of all categories add up to the intercept. Where no penalty decides between equal solutions, the coefficients of a
+//! feature's categories are held to a sum of 0, which changes no prediction.
+
+use std::ops::Range;
+
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
+use faer::{MatMut, Par};
+
+use crate::features::Encoder;
+use crate::kernels::block::Block;
+use crate::kernels::gram::Gram;
+
+/// What is left of a column once the columns before it are taken out, as a share, below which it says nothing new.
+const COLLINEAR: f64 = 1e-10;
+
+/// A sum of coefficients that is held at 0, where nothing else determines it: one feature's categories.
+pub(super) struct SumToZero {
+    columns: Vec<usize>,
+    strength: f64,
+}
+
+/// The code columns' categories among the columns of the design.
+fn groups(block: &Block<f64>) -> Vec<Range<usize>> {
+    let offsets = block.code_offsets();
+    offsets
+        .iter()
+        .zip(&block.levels)
+        .map(|(o, l)| o + 1..o + 1 + *l as usize)
+        .collect()
+}
+
+/// For each feature of categories, that its coefficients add up to 0. Categories without a row take no part.
+pub(super) fn constraints(block: &Block<f64>, gram: &Gram) -> Vec<SumToZero> {
+    let intercept = block.number_count;
+    let total = gram.matrix[intercept * gram.width + intercept];
+    let weight = |i: usize| gram.matrix[i * gram.width + i];
+    let of_group = |group: Range<usize>| {
+        let columns: Vec<usize> = group.filter(|i| weight(*i) > 0.0).collect();
+        // Any strength gives the same solution; one between the weight of a row and of a category keeps the matrix well
+        // conditioned.
+        let strength = (total / (columns.len().max(1) as f64).powi(2) * 1e-3).max(1.0);
+        SumToZero { columns, strength }
+    };
+    groups(block)
+        .into_iter()
+        .map(of_group)
+        .filter(|c| !c.columns.is_empty())
+        .collect()
+}
+
+/// The columns of the design by name, for notices.
+pub(super) fn column_names(encoder: &Encoder) -> Vec<String> {
+    let numbers = encoder.numbers().iter().map(|n| n.name.clone());
+    let categories = encoder.codes().iter().flat_map(|c| {
+        (0..c.level_count()).map(move |code| format!("{} = {}", c.name, c.category(code).unwrap_or_default()))
+    });
+    numbers.chain([String::from("intercept")]).chain(categories).collect()
+}
+
+/// The columns of the design in the order in which they are eliminated: the intercept first, so that it is never the one that
+/// is found redundant.
+pub(super) fn elimination_order(width: usize, intercept: usize, dropped: &[usize]) -> Vec<usize> {
+    std::iter::once(intercept)
+        .chain((0..width).filter(|i| *i != intercept && !dropped.contains(i)))
+        .collect()
+}
+
+/// What is added to the loss.
+pub(super) struct Penalty<'a> {
+    pub(super) l2: f64,
+    pub(super) intercept: usize,
+    pub(super) constraints: &'a [SumToZero],
+    /// The columns whose coefficients may move, in the order of elimination.
+    pub(super) active: Vec<usize>,
+}
+
+impl Penalty<'_> {
+    pub(super) fn value(&self, coefficients: &[f64]) -> f64 {
+        let mut squares = 0.0;
+        for (i, c) in coefficients.iter().enumerate() {
+            if i != self.intercept {
+                squares += c * c;
+            }
+        }
+        let sums = self.constraints.iter().map(|c| {
+            let sum: f64 = c.columns.iter().map(|i| coefficients[*i]).sum();
+            c.strength * sum * sum
+        });
+        0.5 * (self.l2 * squares + sums.sum::<f64>())
+    }
+
+    /// The Cholesky factor of the second derivative: column-major, the lower triangle.
+    fn factor(&self, gram: &Gram) -> Option<Vec<f64>> {
+        let n = self.active.len();
+        let mut matrix = vec![0.0; n * n];
+        let mut place = vec![usize::MAX; gram.width];
+        for (b, j) in self.active.iter().enumerate() {
+            place[*j] = b;
+            for (a, i) in self.active.iter().enumerate().skip(b) {
+                matrix[b * n + a] = gram.matrix[i * gram.width + j];
+            }
+            if *j != self.intercept {
+                matrix[b * n + b] += self.l2;
+            }
+        }
+        for constraint in self.constraints {
+            let places: Vec<usize> = constraint
+                .columns
+                .iter()
+                .map(|i| place[*i])
+                .filter(|p| *p != usize::MAX)
+                .collect();
+            for b in &places {
+                for a in places.iter().filter(|a| *a >= b) {
+                    matrix[b * n + a] += constraint.strength;
+                }
+            }
+        }
+        cholesky(&mut matrix, n).then_some(matrix)
+    }
+
+    /// What is to be subtracted from the coefficients: the second derivative's inverse times the gradient.
+    pub(super) fn step(&self, gram: &Gram, coefficients: &[f64]) -> Option<Vec<f64>> {
+        let factor = self.factor(gram)?;
+        let mut gradient = gram.vector.clone();
+        for (i, g) in gradient.iter_mut().enumerate() {
+            if i != self.intercept {
+                *g += self.l2 * coefficients[i];
+            }
+        }
+        for constraint in self.constraints {
+            let sum: f64 = constraint.columns.iter().map(|i| coefficients[*i]).sum();
+            for i in &constraint.columns {
+                gradient[*i] += constraint.strength * sum;
+            }
+        }
+        let mut solution: Vec<f64> = self.active.iter().map(|i| gradient[*i]).collect();
+        cholesky_solve(&factor, &mut solution);
+        let mut step = vec![0.0; coefficients.len()];
+        for (i, s) in self.active.iter().zip(&solution) {
+            step[*i] = *s;
+        }
+        step.iter().all(|s| s.is_finite()).then_some(step)
+    }
+
+    /// Square roots of the diagonal of the second derivative's inverse, where every coefficient has one. Without a penalty they
+    /// are those of the fit in which each feature's coefficients add up to 0.
+    pub(super) fn standard_errors(&self, gram: &Gram, width: usize) -> Option<Vec<f64>> {
+        if self.active.len() != width {
+            return None;
+        }
+        let factor = self.factor(gram)?;
+        let mut variances = vec![0.0; width];
+        let mut unit = vec![0.0; width];
+        for (a, i) in self.active.iter().enumerate() {
+            unit.fill(0.0);
+            unit[a] = 1.0;
+            cholesky_solve(&factor, &mut unit);
+            variances[*i] = unit[a];
+        }
+        // What the strength of the constraints itself put into the inverse, along (1 on the group, −1 on the intercept).
+        for constraint in self.constraints {
+            let extra = 1.0 / (constraint.strength * (constraint.columns.len() as f64).powi(2));
+            variances[self.intercept] -= extra;
+            constraint.columns.iter().for_each(|i| variances[*i] -= extra);
+        }
+        Some(variances.into_iter().map(|v| v.max(0.0).sqrt()).collect())
+    }
+}
+
+/// Factors a symmetric matrix (column-major, lower triangle) in place; false where it is not positive definite. On one thread:
+/// the result must not depend on how many there are.
+fn cholesky(matrix: &mut [f64], n: usize) -> bool {
+    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
+    let view = MatMut::from_column_major_slice_mut(matrix, n, n);
+    let stack = MemStack::new(&mut memory);
+    cholesky_in_place(view, Default::default(), Par::Seq, stack, Default::default()).is_ok()
+        && (0..n).all(|i| matrix[i * n + i].is_finite() && matrix[i * n + i] > 0.0)
+}
+
+/// Solves with a factor of [`cholesky`], in place.
+fn cholesky_solve(factor: &[f64], x: &mut [f64]) {
+    let n = x.len();
+    for j in 0..n {
+        let column = &factor[j * n..(j + 1) * n];
+        x[j] /= column[j];
+        let v = x[j];
+        for (x, l) in x[j + 1..].iter_mut().zip(&column[j + 1..]) {
+            *x -= v * l;
+        }
+    }
+    for j in (0..n).rev() {
+        let column = &factor[j * n..(j + 1) * n];
+        let dot: f64 = x[j + 1..].iter().zip(&column[j + 1..]).map(|(x, l)| x * l).sum();
+        x[j] = (x[j] - dot) / column[j];
+    }
+}
+
+/// The columns of which, once the columns before them are taken out, nothing is left: tiny pivots of the Gram matrix scaled to
+/// a diagonal of 1, with the constraints as further rows of the design.
+pub(super) fn redundant_columns(gram: &Gram, intercept: usize, constraints: &[SumToZero]) -> Vec<usize> {
+    let order = elimination_order(gram.width, intercept, &[]);
+    let n = order.len();
+    let mut place = vec![0; n];
+    order.iter().enumerate().for_each(|(a, i)| place[*i] = a);
+    // Row-major, lower triangle.
+    let mut matrix = vec![0.0; n * n];
+    for (a, i) in order.iter().enumerate() {
+        for (b, j) in order[..=a].iter().enumerate() {
+            matrix[a * n + b] = gram.matrix[i * gram.width + j];
+        }
+    }
+    for constraint in constraints {
+        for i in &constraint.columns {
+            for j in constraint.columns.iter().filter(|j| place[**j] <= place[*i]) {
+                matrix[place[*i] * n + place[*j]] += constraint.strength;
+            }
+        }
+    }
+    let scales: Vec<f64> = (0..n)
+        .map(|a| matrix[a * n + a])
+        .map(|d| if d > 0.0 { 1.0 / d.sqrt() } else { 0.0 })
+        .collect();
+    let mut redundant = vec![];
+    for a in 0..n {
+        let (above, row) = matrix.split_at_mut(a * n);
+        let row = &mut row[..n];
+        let mut pivot = if scales[a] > 0.0 { 1.0 } else { 0.0 };
+        for b in 0..a {
+            let other = &above[b * n..b * n + n];
+            let dot: f64 = row[..b].iter().zip(&other[..b]).map(|(x, y)| x * y).sum();
+            let value = row[b] * scales[a] * scales[b] - dot;
+            row[b] = if other[b] > 0.0 { value / other[b] } else { 0.0 };
+            pivot -= row[b] * row[b];
+        }
+        if pivot > COLLINEAR {
+            row[a] = pivot.sqrt();
+        } else {
+            row[..=a].fill(0.0);
+            redundant.push(order[a]);
+        }
+    }
+    redundant
+}

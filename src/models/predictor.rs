@@ -1,0 +1,285 @@
+//! A linear predictor over encoded columns: coefficients, what they add up to for rows, and how tables show them. Linear and logistic models
+//! share it.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
+
+use crate::error::Result;
+use crate::features::NumberColumn;
+use crate::features::encode::{Encoder, table_column};
+use crate::features::values::CHUNK;
+use crate::models::{Artefact, FeatureColumn, field};
+
+/// Coefficients over the columns of an encoder.
+#[derive(Debug)]
+pub(super) struct LinearPredictor {
+    encoder: Encoder,
+    /// One for each column of the design: numbers, the intercept, categories.
+    coefficients: Vec<f64>,
+    standard_errors: Option<Vec<f64>>,
+    /// What each code column's codes add; the last entry, 0, is for unseen categories.
+    tables: Vec<Vec<f64>>,
+}
+
+impl LinearPredictor {
+    /// Coefficients, one for each column of the design, with their standard errors where they are known.
+    pub(super) fn new(encoder: Encoder, coefficients: Vec<f64>, standard_errors: Option<Vec<f64>>) -> Self {
+        let mut tables = vec![];
+        let mut at = encoder.numbers().len() + 1;
+        for levels in encoder.levels() {
+            let mut table = coefficients[at..at + levels as usize].to_vec();
+            table.push(0.0);
+            tables.push(table);
+            at += levels as usize;
+        }
+        Self {
+            encoder,
+            coefficients,
+            standard_errors,
+            tables,
+        }
+    }
+
+    /// Reads back what [`LinearPredictor::to_tables`] gave.
+    pub(super) fn from_artefact(artefact: &Artefact) -> Result<Self> {
+        let encoder = Encoder::from_artefact(artefact)?;
+        let table = artefact.table("coefficients")?;
+        let coefficients = table_column(artefact, table, "coefficient", &DataType::Float64)?;
+        let errors = table_column(artefact, table, "standard_error", &DataType::Float64)?;
+        let (coefficients, errors) = (
+            coefficients.as_primitive::<Float64Type>(),
+            errors.as_primitive::<Float64Type>(),
+        );
+        let width = encoder.numbers().len() + 1 + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
+        if coefficients.len() != width || coefficients.null_count() > 0 {
+            return Err(artefact.corrupt("its coefficients do not fit its features"));
+        }
+        // The table has the intercept first, the design has it after the numbers.
+        let design_order = |values: &Float64Array| -> Vec<f64> {
+            let mut values = values.values().to_vec();
+            values[..=encoder.numbers().len()].rotate_left(1);
+            values
+        };
+        let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
+        let coefficients = design_order(coefficients);
+        Ok(Self::new(encoder, coefficients, standard_errors))
+    }
+
+    /// The columns that it is fed with.
+    pub(super) fn feature_columns(&self) -> &[FeatureColumn] {
+        self.encoder.feature_columns()
+    }
+
+    /// The linear predictor of each row, summed column by column without encoding the rows.
+    pub(super) fn sums(&self, columns: &[ArrayRef]) -> Result<Vec<f64>> {
+        let row_count = columns.first().map_or(0, |c| c.len());
+        let numbers = self.encoder.numbers();
+        let mut sums = vec![self.coefficients[numbers.len()]; row_count];
+        let mut reader = self.encoder.reader(columns)?;
+        let mut buffer = [0.0; CHUNK];
+        for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
+            let start = chunk * CHUNK;
+            let values = &mut buffer[..sums.len()];
+            for (j, (number, coefficient)) in numbers.iter().zip(&self.coefficients).enumerate() {
+                reader.numbers(j, start, values);
+                add_number(number, *coefficient, values, sums);
+            }
+            reader.codes(start, sums.len(), |j, codes| {
+                let table = &self.tables[j];
+                for (sum, code) in sums.iter_mut().zip(codes) {
+                    *sum += table[*code as usize];
+                }
+            });
+        }
+        Ok(sums)
+    }
+
+    /// The encoder's tables, and one of the coefficients.
+    pub(super) fn to_tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        let mut names: Vec<(&str, Option<&str>)> = vec![("__INTERCEPT__", None)];
+        names.extend(self.encoder.numbers().iter().map(|n| (n.name.as_str(), None)));
+        for column in self.encoder.codes() {
+            names.extend((0..column.level_count()).map(|code| (column.name.as_str(), column.category(code))));
+        }
+        // The intercept first, as people read it.
+        let table_order = |values: &[f64]| {
+            let mut values = values.to_vec();
+            values[..=self.encoder.numbers().len()].rotate_right(1);
+            values
+        };
+        let errors = match &self.standard_errors {
+            Some(errors) => Float64Array::from(table_order(errors)),
+            None => Float64Array::from(vec![None; self.coefficients.len()]),
+        };
+        let coefficients = RecordBatch::try_new(
+            Arc::new(Schema::new(vec![
+                Field::new("feature", DataType::Utf8, false),
+                Field::new("category", DataType::Utf8, true),
+                Field::new("coefficient", DataType::Float64, false),
+                Field::new("standard_error", DataType::Float64, true),
+            ])),
+            vec![
+                Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| *name))),
+                Arc::new(names.iter().map(|(_, category)| *category).collect::<StringArray>()),
+                Arc::new(Float64Array::from(table_order(&self.coefficients))),
+                Arc::new(errors),
+            ],
+        )?;
+        let mut tables = self.encoder.to_tables()?;
+        tables.push(("coefficients".into(), coefficients));
+        Ok(tables)
+    }
+}
+
+/// A coefficient as tables show it.
+struct Weight {
+    /// The input: a number, a column of categories, or [`INTERCEPT`].
+    input: String,
+    category: Option<String>,
+    weight: f64,
+    standard_error: Option<f64>,
+}
+
+/// What BigQuery ML calls the intercept among the inputs.
+const INTERCEPT: &str = "__INTERCEPT__";
+
+impl LinearPredictor {
+    /// Every coefficient, the intercept last: in the units of the features, or of standardised numbers.
+    fn weights(&self, standardize: bool) -> Vec<Weight> {
+        let numbers = self.encoder.numbers();
+        let error = |at: usize| self.standard_errors.as_ref().map(|errors| errors[at]);
+        let mut weights = vec![];
+        let mut intercept = self.coefficients[numbers.len()];
+        for (at, number) in numbers.iter().enumerate() {
+            let scale = if standardize { 1.0 } else { number.scale };
+            let weight = self.coefficients[at] / scale;
+            if !standardize {
+                intercept -= weight * number.shift;
+            }
+            weights.push(Weight {
+                input: number.name.clone(),
+                category: None,
+                weight,
+                standard_error: error(at).map(|e| e / scale),
+            });
+        }
+        let mut at = numbers.len() + 1;
+        for column in self.encoder.codes() {
+            for code in 0..column.level_count() {
+                weights.push(Weight {
+                    input: column.name.clone(),
+                    category: Some(column.category(code).unwrap_or_default().to_string()),
+                    weight: self.coefficients[at],
+                    standard_error: error(at),
+                });
+                at += 1;
+            }
+        }
+        // The error of the intercept that is moved to the units of the features would need the covariances.
+        let standard_error = if standardize { error(numbers.len()) } else { None };
+        weights.push(Weight {
+            input: INTERCEPT.into(),
+            category: None,
+            weight: intercept,
+            standard_error,
+        });
+        weights
+    }
+
+    /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list.
+    pub(super) fn weight_table(&self, standardize: bool) -> Result<RecordBatch> {
+        let (mut inputs, mut numbers, mut lengths, mut listed) = (vec![], vec![], vec![], vec![]);
+        let (mut categories, mut values) = (vec![], vec![]);
+        let weights = self.weights(standardize);
+        // A timestamp is a number and several columns of categories; each has a name of its own.
+        for run in weights.chunk_by(|a, b| a.category.is_some() && b.category.is_some() && a.input == b.input) {
+            let has_categories = run[0].category.is_some();
+            inputs.push(run[0].input.clone());
+            numbers.push((!has_categories).then_some(run[0].weight));
+            listed.push(has_categories);
+            lengths.push(if has_categories { run.len() } else { 0 });
+            for weight in run {
+                if let Some(category) = &weight.category {
+                    categories.push(category.clone());
+                    values.push(weight.weight);
+                }
+            }
+        }
+        let fields = Fields::from(vec![
+            field("category", DataType::Utf8),
+            field("weight", DataType::Float64),
+        ]);
+        let values: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(categories)),
+            Arc::new(Float64Array::from(values)),
+        ];
+        let lists = ListArray::try_new(
+            field("item", DataType::Struct(fields.clone())),
+            OffsetBuffer::from_lengths(lengths),
+            Arc::new(StructArray::try_new(fields, values, None)?),
+            Some(listed.into()),
+        )?;
+        let columns: [(&str, ArrayRef); 3] = [
+            ("processed_input", Arc::new(StringArray::from(inputs))),
+            ("weight", Arc::new(Float64Array::from(numbers))),
+            ("category_weights", Arc::new(lists)),
+        ];
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
+    }
+
+    /// `ML.ADVANCED_WEIGHTS`: a row for each number and category.
+    pub(super) fn advanced_weight_table(&self, standardize: bool) -> Result<RecordBatch> {
+        let weights = self.weights(standardize);
+        let p_value = |w: &Weight| {
+            let z = w.weight.abs() / w.standard_error.filter(|e| *e > 0.0)?;
+            // Twice the normal distribution's upper tail.
+            Some(libm::erfc(z / std::f64::consts::SQRT_2))
+        };
+        let columns: [(&str, ArrayRef); 5] = [
+            (
+                "processed_input",
+                Arc::new(StringArray::from_iter_values(weights.iter().map(|w| &w.input))),
+            ),
+            (
+                "category",
+                Arc::new(weights.iter().map(|w| w.category.as_ref()).collect::<StringArray>()),
+            ),
+            (
+                "weight",
+                Arc::new(Float64Array::from_iter_values(weights.iter().map(|w| w.weight))),
+            ),
+            (
+                "standard_error",
+                Arc::new(weights.iter().map(|w| w.standard_error).collect::<Float64Array>()),
+            ),
+            (
+                "p_value",
+                Arc::new(weights.iter().map(p_value).collect::<Float64Array>()),
+            ),
+        ];
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
+    }
+}
+
+/// Adds coefficient × (value − shift) / scale to each sum; the mean stands for a missing value. Bounded, so that no sum is NaN.
+#[inline]
+fn add_number(number: &NumberColumn, coefficient: f64, values: &[f64], sums: &mut [f64]) {
+    let (weight, shift) = (coefficient / number.scale, number.shift);
+    let missing = weight * (number.mean - shift);
+    for (sum, v) in sums.iter_mut().zip(values) {
+        *sum += if v.is_nan() {
+            missing
+        } else {
+            (weight * (v - shift)).clamp(-1e100, 1e100)
+        };
+    }
+}
