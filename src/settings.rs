@@ -154,7 +154,7 @@ fn bytes(value: &str) -> Option<usize> {
     };
     let number: f64 = number.trim().parse().ok()?;
     let bytes = number * unit as f64;
-    (bytes >= 1.0 && bytes < 1e15).then_some(bytes as usize)
+    (1.0..1e15).contains(&bytes).then_some(bytes as usize)
 }
 
 impl ConfigExtension for Settings {

@@ -9,7 +9,9 @@ mod run;
 mod statement;
 
 pub use self::run::sql;
+#[cfg(feature = "shell")]
 pub(crate) use self::run::{plan_sql, pointed, read, run};
+#[cfg(feature = "shell")]
 pub(crate) use self::statement::Statement;
 
 use std::sync::Arc;
