@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{Array, AsArray, BooleanArray};
+use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -14,9 +15,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::kernels::compute::Compute;
-use crate::models::{FitContext, Fitted, MemoryBudget, ModelType, Roles, Rows};
+use crate::models::split::{SelectedRows, Split};
+use crate::models::{Evaluation, FitContext, Fitted, MemoryBudget, Model, ModelType, Roles, Rows};
 use crate::options::Options;
 use crate::session::Session;
 
@@ -29,6 +31,10 @@ pub(crate) struct FitJob {
     pub roles: Roles,
     /// The columns of the input, as planned.
     pub schema: SchemaRef,
+    /// Which rows are held out of the fit, to judge the model by; its column is one of `schema`.
+    pub split: Option<Split>,
+    /// Whether the model is judged after the fit: by the rows held out, or by its own.
+    pub judge: bool,
 }
 
 /// The rows that were read and what was learned from them.
@@ -148,7 +154,27 @@ impl FitJob {
                 observer: observer.as_ref(),
                 memory: &budget,
             };
-            let mut fitted = self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?;
+            let held_out = match &self.split {
+                Some(split) => split.held_out(&rows)?,
+                None => None,
+            };
+            let all_columns: Vec<usize> = (0..rows.schema().fields().len()).collect();
+            let mut fitted = match &held_out {
+                Some(marks) => {
+                    let learned_from = SelectedRows::new(&rows, Some(marks), false, all_columns)?;
+                    if learned_from.row_count() == 0 {
+                        return Err(Error::data(
+                            "every row is held out to judge the model by; leave some to learn from",
+                        ));
+                    }
+                    self.model_type
+                        .fit(&learned_from, &self.roles, &self.options, &fit_context)?
+                }
+                None => self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?,
+            };
+            if self.judge {
+                fitted.info.evaluation = judge(fitted.model.as_ref(), &rows, held_out.as_deref(), &compute)?;
+            }
             for notice in compute.notices() {
                 observer.notice(&notice);
                 fitted.info.notices.push(notice);
@@ -165,6 +191,43 @@ impl FitJob {
         passes.add(result.fitted.info.passes.len());
         Ok(result)
     }
+}
+
+/// How good a model is on the rows that are marked, or on all of them; none for models that have no label to compare with.
+fn judge(
+    model: &dyn Model,
+    rows: &dyn Rows,
+    held_out: Option<&[BooleanArray]>,
+    compute: &Compute<'_>,
+) -> crate::error::Result<Option<Evaluation>> {
+    const WORD: &str = "EVALUATE";
+    let (Some(fields), Some(label)) = (model.assess_fields(WORD), model.label()) else {
+        return Ok(None);
+    };
+    let schema = rows.schema();
+    let columns = model
+        .feature_columns()
+        .iter()
+        .map(|c| c.name.as_str())
+        .chain([label])
+        .map(|name| crate::models::column_index("ML.TRAIN", &schema, name))
+        .collect::<crate::error::Result<Vec<_>>>()?;
+    let judged_by = SelectedRows::new(rows, held_out, true, columns)?;
+    let answer = match model.assess(WORD, &judged_by, &Options::default(), &|| compute.is_cancelled()) {
+        Ok(answer) => answer,
+        // Rows that cannot judge, such as held-out ones without a label, do not undo a fit.
+        Err(e) if e.kind() == ErrorKind::Data => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let metric = |i: usize| {
+        let column = answer.column(i).as_primitive_opt::<Float64Type>()?;
+        column.is_valid(0).then(|| column.value(0))
+    };
+    Ok(Some(Evaluation {
+        row_count: judged_by.row_count() as u64,
+        held_out: held_out.is_some(),
+        metrics: (0..fields.len()).map(metric).collect(),
+    }))
 }
 
 type SharedFit<T> = Shared<BoxFuture<'static, std::result::Result<Arc<T>, Arc<DataFusionError>>>>;

@@ -40,8 +40,6 @@ pub struct Estimate {
 
 /// Bytes a second from memory that is not pinned to a card: a copy on the host and PCIe's third generation behind it.
 const TRANSFER_BYTES_PER_SECOND: f64 = 6e9;
-/// Opening a card: its context, loading kernels that were compiled before.
-const OPENING_MS: f64 = 400.0;
 /// A stream, a dozen allocations and as many small transfers.
 const FIXED_MS: f64 = 5.0;
 /// The card must be this much faster: estimates are off, and being slower than the CPU is worse than missing a small gain.
@@ -162,7 +160,7 @@ impl<'a> Compute<'a> {
 
     fn is_worth_it(&self, offer: &Offer, estimate: Estimate) -> bool {
         let threads = self.pool.current_num_threads().max(1) as f64;
-        let opening = if offer.is_open() { 0.0 } else { OPENING_MS };
+        let opening = offer.opening_ms();
         let moving = estimate.moved_bytes / TRANSFER_BYTES_PER_SECOND * 1e3;
         let card = opening + FIXED_MS + estimate.card_ms + moving;
         card * MARGIN < estimate.thread_ms / threads

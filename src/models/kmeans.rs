@@ -1184,6 +1184,14 @@ impl Model for KMeansModel {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
+    fn own_metrics(&self) -> Option<Vec<Option<f64>>> {
+        let radii: Vec<Option<f64>> = self.radii.iter().map(|r| Some(*r)).collect();
+        Some(vec![
+            self.davies_bouldin_index(&radii),
+            Some(self.mean_squared_distance),
+        ])
+    }
+
     fn describe(&self, word: &str, _options: &Options) -> Result<Option<RecordBatch>> {
         match word {
             "CENTROIDS" => self.centroid_table().map(Some),

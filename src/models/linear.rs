@@ -202,6 +202,7 @@ impl ModelType for LinearRegression {
                 passes: vec![pass],
                 notices,
                 row_count: count as u64,
+                evaluation: None,
             },
             row_scores: None,
         })

@@ -10,6 +10,7 @@ pub mod linear;
 pub mod logistic;
 mod normal_equations;
 mod predictor;
+pub mod split;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -364,6 +365,20 @@ pub struct TrainingInfo {
     pub notices: Vec<String>,
     /// How many rows were learned from.
     pub row_count: u64,
+    /// How good the model was after training, if that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
+}
+
+/// What `ML.EVALUATE` tells of a model without other rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// How many rows it was judged by.
+    pub row_count: u64,
+    /// Whether they were held out; otherwise they are those that it was trained on.
+    pub held_out: bool,
+    /// The metrics, in the order of [`Model::assess_fields`]; one that is not defined for the rows is none.
+    pub metrics: Vec<Option<f64>>,
 }
 
 /// What a fit gives.
@@ -500,6 +515,11 @@ pub trait Model: Debug + Send + Sync {
         _stop: &dyn Fn() -> bool,
     ) -> Result<RecordBatch> {
         Err(Error::request(format!("ML.{word} says nothing of models of this type")))
+    }
+
+    /// The metrics of `ML.EVALUATE` that the model knows of its own training rows.
+    fn own_metrics(&self) -> Option<Vec<Option<f64>>> {
+        None
     }
 
     /// The model as a recommender, if it is one.

@@ -109,6 +109,11 @@ impl Arguments {
         )))
     }
 
+    /// How many positional arguments there are.
+    pub(crate) fn positional_count(&self) -> usize {
+        self.positional.len()
+    }
+
     /// The positional arguments, if they are one model's name.
     pub(crate) fn one_model(&mut self) -> Result<String> {
         match (self.positional.len(), self.positional.pop()) {

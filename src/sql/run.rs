@@ -282,6 +282,11 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
             form.push_str(&format!(", {option} => {value})"));
         }
     }
+    let splits = create.option("data_split_method").is_some();
+    if !splits && kind.options().iter().any(|o| o.name == "label") {
+        form.truncate(form.trim_end().len() - 1);
+        form.push_str(", data_split_method => 'auto_split')");
+    }
     let plan = plan(ctx, &form).await?;
     let batches = ctx.execute_logical_plan(plan).await?.collect().await?;
     let schema = crate::exec::training_info_schema();

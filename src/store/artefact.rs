@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::models::{FeatureColumn, Pass, TrainingInfo};
+use crate::models::{Evaluation, FeatureColumn, Pass, TrainingInfo};
 use crate::options::Options;
 
 /// The format of stored models that this library writes, and the newest that it reads.
@@ -112,6 +112,10 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
         passes: passes.collect(),
         notices: info.notices.clone(),
         row_count: info.row_count,
+        evaluation: info.evaluation.as_ref().map(|e| Evaluation {
+            metrics: e.metrics.iter().map(|m| m.filter(|m| m.is_finite())).collect(),
+            ..e.clone()
+        }),
     }
 }
 
@@ -403,6 +407,11 @@ mod tests {
                 }],
                 notices: vec![],
                 row_count: 9,
+                evaluation: Some(Evaluation {
+                    row_count: 3,
+                    held_out: true,
+                    metrics: vec![Some(0.25), None],
+                }),
             },
             parts: vec![],
             checksum: String::new(),

@@ -80,6 +80,41 @@ fn formats() {
 }
 
 #[test]
+fn model_statements() {
+    let folder = folder();
+    let create = "CREATE MODEL segments OPTIONS (model_type = 'kmeans', num_clusters = 2) AS SELECT recency, frequency FROM customers";
+    let script = format!("{TEN_CUSTOMERS}; {create}; SHOW MODELS");
+    let shown = answer(folder.path(), &["-q", "--format", "csv", "-c", &script]);
+    assert!(shown.starts_with("training_run,iteration,loss,"), "{shown}");
+    assert!(
+        shown.lines().last().unwrap().starts_with("segments,1,kmeans,"),
+        "{shown}"
+    );
+    // The next run finds it, and the statement's help.
+    let told = answer(
+        folder.path(),
+        &[
+            "-q",
+            "--format",
+            "csv",
+            "-c",
+            "SELECT count(*) FROM ML.CENTROIDS(MODEL segments); DROP MODEL segments",
+        ],
+    );
+    assert_eq!(told, "count(*)\n4\nmodel,removed_versions\nsegments,1\n");
+    assert!(answer(folder.path(), &["-q", "-c", "\\h CREATE MODEL"]).contains("OPTIONS (model_type = "));
+    let output = run(
+        folder.path(),
+        &["-q", "-c", "CREATE MODEL m OPTION (k = 2) AS SELECT 1 AS a"],
+    );
+    let error = err(&output);
+    assert!(
+        !output.status.success() && error.contains("OPTIONS") && error.contains("^^^"),
+        "{error}"
+    );
+}
+
+#[test]
 fn lists_and_structs_in_every_format() {
     let folder = folder();
     let sql = "SELECT [1, 2] AS l, named_struct('a', 1) AS s";

@@ -141,6 +141,9 @@ async fn scripts_in_the_spelling_of_bigquery() {
          FROM trips WHERE trip_id <= cutoff;
          SELECT * FROM ML.CONFUSION_MATRIX(MODEL taxi.tip, (SELECT tipped, miles, CAST(station AS STRING) AS station,
            EXTRACT(DAYOFWEEK FROM pickup) AS day, EXTRACT(HOUR FROM pickup) AS hour FROM trips WHERE trip_id > cutoff))",
+        "SELECT accuracy, roc_auc FROM ML.EVALUATE(MODEL taxi.tip)",
+        "CREATE OR REPLACE MODEL taxi.tip2 OPTIONS(model_type='logistic_reg', input_label_cols=['tipped'], data_split_method='CUSTOM',
+           data_split_col='held') AS SELECT tipped, miles, MOD(trip_id, 5) = 0 AS held FROM trips",
         // Clusters of stations.
         "CREATE OR REPLACE MODEL bike.stations OPTIONS(model_type='kmeans', num_clusters=3, standardize_features = true) AS
          WITH s AS (SELECT station, AVG(miles) AS distance, COUNT(*) AS trips, COUNTIF(tipped = \"tip\") AS tips FROM trips GROUP BY station)

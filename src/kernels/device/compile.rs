@@ -12,7 +12,7 @@ use libloading::Library;
 use sha2::{Digest, Sha256};
 
 use super::driver::{DriverError, Fault};
-use super::sources::{COMPILER_OPTIONS, PTX_ARCHITECTURE, Source};
+use super::sources::{COMPILER_OPTIONS, PTX_ARCHITECTURE, SOURCES, Source};
 
 /// Where NVRTC is, if not where it is usually found: a file or a folder.
 pub const NVRTC_VARIABLE: &str = "ML_NVRTC";
@@ -322,6 +322,14 @@ fn cache_folder() -> Option<PathBuf> {
             .or_else(|| variable("LOCALAPPDATA"))
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
             .map(|cache| cache.join("datafusion-ml").join("kernels"))
+    })
+}
+
+/// Whether everything was compiled for this architecture before and kept.
+pub(super) fn all_kept(architecture: u32, compiler: &Compiler) -> bool {
+    cache_folder().is_some_and(|folder| {
+        let kept = |source: &&Source| folder.join(file_name(source, architecture, compiler.version)).exists();
+        SOURCES.iter().all(kept)
     })
 }
 

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{result, sys};
 
 use super::System;
-use super::compile::{Compiler, image};
+use super::compile::{Compiler, all_kept, image};
 use super::driver::{Arg, Card, Driver, DriverError, EventId, Fault, Launch, StreamId};
 use super::sources::Source;
 
 /// Dynamic shared memory beyond this must be asked for, kernel by kernel.
 const PLAIN_SHARED_BYTES: u32 = 48 << 10;
+
+/// The largest source, by NVRTC or, from PTX, by the driver.
+const COMPILE_MS: f64 = 4000.0;
 
 /// This machine.
 pub(super) struct Machine;
@@ -44,6 +47,13 @@ impl System for Machine {
         }
         let count = result::device::get_count().map_err(failed)?;
         (0..count).map(describe).collect()
+    }
+
+    fn compile_ms(&self, card: &Card) -> f64 {
+        match Compiler::of_this_machine() {
+            Some(compiler) if all_kept(card.architecture, compiler) => 0.0,
+            _ => COMPILE_MS,
+        }
     }
 
     fn open(&self, card: &Card) -> Result<Arc<dyn Driver>, DriverError> {

@@ -56,6 +56,9 @@ const OLDEST_DRIVER: i32 = 11_040;
 /// The oldest architecture that the kernels are for: Ampere.
 const OLDEST_ARCHITECTURE: u32 = 80;
 
+/// A card's context, and loading kernels that were compiled before.
+const CONTEXT_MS: f64 = 400.0;
+
 /// What a machine has, as far as cards go. The seam for tests of machines that are not at hand.
 pub trait System: Send + Sync {
     /// The newest CUDA release that the installed driver knows, × 1000 (12040 for 12.4).
@@ -72,6 +75,11 @@ pub trait System: Send + Sync {
     /// # Errors
     /// The driver fails.
     fn cards(&self) -> Result<Vec<Card>, DriverError>;
+
+    /// Milliseconds to compile for a card what was not compiled before.
+    fn compile_ms(&self, _card: &Card) -> f64 {
+        0.0
+    }
 
     /// Makes a card ready.
     ///
@@ -141,6 +149,15 @@ impl Offer {
     /// Whether the card was made ready already.
     pub fn is_open(&self) -> bool {
         self.gpu.get().is_some()
+    }
+
+    /// Milliseconds until the card can be asked for anything: its context, and kernels that were never compiled for it.
+    pub fn opening_ms(&self) -> f64 {
+        if self.is_open() {
+            return 0.0;
+        }
+        let usable = self.found().cards.iter().find(|(_, reason)| reason.is_none());
+        usable.map_or(0.0, |(card, _)| CONTEXT_MS + self.system.compile_ms(card))
     }
 
     /// Why no card can be used; none if one can.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{TableProvider, TableType};
+use datafusion::datasource::{MemTable, TableProvider, TableType};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -41,6 +42,9 @@ impl RelationFunction for Assess {
             options,
             ..
         } = self.about();
+        if *word == "EVALUATE" && arguments.positional_count() == 1 {
+            return own_evaluation(arguments, context);
+        }
         let (name, input) = arguments.model_and_query()?;
         let loaded = context.session.model(&context.settings, &name)?;
         let options = Options::parse(function, *options, arguments.named)?;
@@ -103,6 +107,30 @@ impl RelationFunction for Assess {
             options: about.options.to_vec(),
             example: about.example.into(),
         }]
+    }
+}
+
+/// `ML.EVALUATE('model')`: what was found out when the model was trained.
+fn own_evaluation(mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    let function = arguments.function;
+    let name = arguments.one_model()?;
+    Options::parse(function, [], arguments.named)?;
+    let loaded = context.session.model(&context.settings, &name)?;
+    let known = loaded.manifest.training.evaluation.as_ref().map(|e| e.metrics.clone());
+    let fields = loaded.model.assess_fields("EVALUATE").unwrap_or_default();
+    match known.or_else(|| loaded.model.own_metrics()) {
+        Some(metrics) if metrics.len() == fields.len() && !fields.is_empty() => {
+            let columns: Vec<ArrayRef> = metrics
+                .into_iter()
+                .map(|m| Arc::new(Float64Array::from(vec![m])) as ArrayRef)
+                .collect();
+            let schema = Arc::new(Schema::new(fields));
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+            scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+        }
+        _ => Err(Error::request(format!(
+            "{function}: nothing is stored of how good model '{name}' is; say by which rows to judge it: {function}('{name}', (SELECT …))"
+        ))),
     }
 }
 

@@ -275,6 +275,8 @@ impl TableProvider for RankTable {
             options: self.options.clone(),
             roles: renumber(&self.roles, &kept),
             schema: project(&self.columns, &kept),
+            split: None,
+            judge: false,
         };
         let schema = project(&self.schema, &columns);
         let output = RankOutput {

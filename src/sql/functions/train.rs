@@ -14,7 +14,8 @@ use super::RelationFunction;
 use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result, list};
 use crate::exec::{FitExec, FitJob, TrainOutput, training_info_schema};
-use crate::models::{MODELS, ModelType, Roles, model_type};
+use crate::models::split::{SPLIT_OPTIONS, Split};
+use crate::models::{ID, MODELS, ModelType, Roles, model_type};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
@@ -59,8 +60,26 @@ impl RelationFunction for Train {
                 )));
             }
         };
-        let options = Options::parse(NAME, model_type.options(), arguments.named)?;
+        let (of_split, of_model): (Vec<_>, Vec<_>) = arguments
+            .named
+            .into_iter()
+            .partition(|(name, _)| SPLIT_OPTIONS.iter().any(|o| o.answers_to(name)));
+        let mut options = Options::parse(NAME, model_type.options(), of_model)?;
         let columns = columns_of(NAME, &input)?;
+        let split = Split::of(NAME, &Options::parse(NAME, SPLIT_OPTIONS, of_split)?, &columns)?;
+        if let Some(column) = split.and_then(|s| s.column())
+            && model_type.options().iter().any(|o| o.name == ID.name)
+        {
+            // What splits the rows is no feature.
+            let mut ids: Vec<Value> = options
+                .texts(ID.name)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| Value::Text(name.into()))
+                .collect();
+            ids.push(Value::Text(columns.field(column).name().clone()));
+            options = options.with(ID.name, Value::List(ids));
+        }
         let roles = model_type.roles(&columns, &options)?;
         let table = TrainTable {
             session: Arc::clone(&context.session),
@@ -68,6 +87,7 @@ impl RelationFunction for Train {
             model_type,
             options,
             roles,
+            split,
             input,
             columns,
         };
@@ -82,7 +102,7 @@ impl RelationFunction for Train {
             summary: "Trains a model and stores it as a new version in ml.store; gives a row for each pass. It trains when \
                       the statement runs, never when it is planned or explained. Each model type has the options of its verb."
                 .into(),
-            options: vec![MODEL_TYPE],
+            options: [&[MODEL_TYPE], SPLIT_OPTIONS].concat(),
             example: "SELECT * FROM ML.TRAIN('segments', (SELECT * FROM rfm), model_type => 'kmeans', k => 4, id => 'customer_id')"
                 .into(),
         }]
@@ -96,6 +116,7 @@ struct TrainTable {
     model_type: &'static dyn ModelType,
     options: Options,
     roles: Roles,
+    split: Option<Split>,
     input: LogicalPlan,
     columns: SchemaRef,
 }
@@ -122,7 +143,10 @@ impl TableProvider for TrainTable {
             Some(p) => p.clone(),
             None => (0..all.fields().len()).collect(),
         };
-        let kept = used_columns(&self.roles);
+        let mut kept = used_columns(&self.roles);
+        kept.extend(self.split.and_then(|s| s.column()));
+        kept.sort_unstable();
+        kept.dedup();
         let input = state
             .create_physical_plan(&keep_columns(self.input.clone(), &kept)?)
             .await?;
@@ -132,6 +156,10 @@ impl TableProvider for TrainTable {
             options: self.model_type.stored_fit_options(&self.options),
             roles: renumber(&self.roles, &kept),
             schema: project(&self.columns, &kept),
+            split: self
+                .split
+                .map(|s| s.at(|column| kept.iter().position(|k| *k == column).unwrap_or(column))),
+            judge: true,
         };
         let schema = project(&all, &columns);
         Ok(Arc::new(FitExec::new(

@@ -148,6 +148,8 @@ impl TableProvider for FitTable {
             options: self.options.clone(),
             roles: renumber(&self.roles, &kept),
             schema: project(&self.columns, &kept),
+            split: None,
+            judge: false,
         };
         let schema = project(&self.schema, &wanted);
         Ok(Arc::new(FitExec::new(

@@ -104,6 +104,11 @@ impl Rewriter<'_> {
             "EXTRACT" => self.extract(i, next, close)?,
             "IF" => self.condition(i, next, close, end)?,
             "COUNTIF" => self.count(i, next, close, end)?,
+            "MOD" => self.pair(i, next, close, ["((", ") % (", "))"])?,
+            "SAFE_DIVIDE" => {
+                let words = ["(CAST((", ") AS DOUBLE) / nullif(CAST((", ") AS DOUBLE), 0))"];
+                self.pair(i, next, close, words)?
+            }
             word if DATE_FUNCTIONS.contains(&word) => self.date_function(i, next, close)?,
             _ => false,
         };
@@ -287,6 +292,21 @@ impl Rewriter<'_> {
         }
         self.out
             .put(if accessed { " END)" } else { " END" }, t.span(close).start);
+        Ok(true)
+    }
+
+    /// A function of two arguments that is an operator here, with the words before, between and behind them.
+    fn pair(&mut self, i: usize, open: usize, close: usize, words: [&str; 3]) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let arguments = t.between_commas(open + 1..close);
+        let [left, right] = arguments.as_slice() else {
+            return Ok(false);
+        };
+        self.out.put(words[0], t.span(i).start);
+        self.operand(left.clone())?;
+        self.out.put(words[1], t.span(right.start.saturating_sub(1)).start);
+        self.operand(right.clone())?;
+        self.out.put(words[2], t.span(close).start);
         Ok(true)
     }
 

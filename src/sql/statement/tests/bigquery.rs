@@ -214,7 +214,7 @@ WHERE MOD(ABS(FARM_FINGERPRINT(CAST(pickup_datetime AS STRING))), 1000) = 1;
         [
             "SELECT * FROM ML.TRAIN('my-project.taxi.fare', (SELECT\n  (tolls + fare_amount) AS fare,\n  pickup_datetime, tolls,\n  \
           passengers -- how many\nFROM \"nyc-tlc\".\"yellow\".\"trips\"\nWHERE \
-          MOD(ABS(FARM_FINGERPRINT(CAST(pickup_datetime AS VARCHAR))), 1000) = 1), model_type => 'linear_reg', \
+          ((ABS(FARM_FINGERPRINT(CAST(pickup_datetime AS VARCHAR)))) % (1000)) = 1), model_type => 'linear_reg', \
           input_label_cols => ['fare'], l2_reg => 0.1, transform => '* EXCEPT (pickup_datetime, tolls),\n  \
           ML.FEATURE_CROSS(STRUCT(CAST((CAST(date_part(''dow'', pickup_datetime) AS BIGINT) + 1) AS VARCHAR) AS dow)) AS day_hr, \
           -- crossed\n  CASE WHEN passengers > 4 THEN ''many'' ELSE ''few'' END AS party')"
@@ -233,4 +233,16 @@ fn none_of_it_without_the_dialect() {
         generic("CREATE MODEL m OPTIONS (a = \"x\") AS SELECT \"Age\", `b.c` FROM \"T\""),
         "SELECT * FROM ML.TRAIN('m', (SELECT \"Age\", `b.c` FROM \"T\"), a => 'x')"
     );
+}
+
+#[test]
+fn functions_that_are_operators_here() {
+    each(&[
+        ("SELECT MOD(trip_id, 5) = 0", "SELECT ((trip_id) % (5)) = 0"),
+        (
+            "SELECT SAFE_DIVIDE(tips, COUNTIF(paid)) FROM t",
+            "SELECT (CAST((tips) AS DOUBLE) / nullif(CAST((COUNT(*) FILTER (WHERE paid)) AS DOUBLE), 0)) FROM t",
+        ),
+        ("SELECT MOD(a)", "SELECT MOD(a)"),
+    ]);
 }
