@@ -138,7 +138,7 @@ async fn scripts_in_the_spelling_of_bigquery() {
         "DECLARE cutoff INT64 DEFAULT 400;
          CREATE OR REPLACE MODEL taxi.tip OPTIONS(model_type='logistic_reg', input_label_cols=['tipped'], auto_class_weights=TRUE) AS
          SELECT tipped, miles, CAST(station AS STRING) AS station, EXTRACT(DAYOFWEEK FROM pickup) AS day, EXTRACT(HOUR FROM pickup) AS hour
-         FROM trips WHERE trip_id <= cutoff;
+         FROM trips WHERE MOD(ABS(FARM_FINGERPRINT(CAST(trip_id AS STRING))), 10) < 8 AND trip_id <= cutoff;
          SELECT * FROM ML.CONFUSION_MATRIX(MODEL taxi.tip, (SELECT tipped, miles, CAST(station AS STRING) AS station,
            EXTRACT(DAYOFWEEK FROM pickup) AS day, EXTRACT(HOUR FROM pickup) AS hour FROM trips WHERE trip_id > cutoff))",
         "SELECT accuracy, roc_auc FROM ML.EVALUATE(MODEL taxi.tip)",

@@ -2,6 +2,7 @@
 
 pub(crate) mod assess;
 pub(crate) mod describe;
+pub(crate) mod google;
 pub(crate) mod predict;
 pub(crate) mod recommend;
 pub(crate) mod scalar;
