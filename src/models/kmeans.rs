@@ -33,7 +33,7 @@ use crate::features::{Block, Encoder, EncoderOptions, Scaling};
 use crate::kernels;
 use crate::kernels::assign::{
     Centroids, Lloyd, Metric, Stop, Sums, closest_f32, nearest_f32, own_distances_f32, partial_count, potentials_f32,
-    squared_norm, sums_f32, total_square_f32,
+    squared_norm, sums_f32,
 };
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FeatureKind, FitContext, Fitted, ID, MemoryRows, Model, ModelType, Parts, Pass,
@@ -350,7 +350,6 @@ fn fit(
         Init::Given(rows) => Some(data.encode_given(&encoder, rows)),
         _ => None,
     };
-    let tolerance = settings.tolerance * data.mean_variance();
     let expected_passes = settings.starts * settings.max_iterations.min(EXPECTED_PASSES);
     let mut lloyd = Lloyd::new(
         &data.block,
@@ -359,6 +358,7 @@ fn fit(
         expected_passes,
         context.compute,
     );
+    let tolerance = settings.tolerance * data.mean_variance(lloyd.total_square());
     let mut best: Option<Run> = None;
     let mut passes = vec![];
     let mut best_pass = 0;
@@ -512,13 +512,11 @@ impl Data<'_> {
     }
 
     /// The mean variance of the encoded columns, by which the tolerance is measured.
-    fn mean_variance(&self) -> f64 {
-        let pool = self.context.compute.pool;
-        let sums = sums_f32(&self.block, self.metric(), 1, None, pool);
+    fn mean_variance(&self, total_square: f64) -> f64 {
+        let sums = sums_f32(&self.block, self.metric(), 1, None, self.context.compute.pool);
         let n = self.block.row_count as f64;
         let mean_square: f64 = sums.row(0).iter().map(|s| (s / n) * (s / n)).sum();
-        let square = total_square_f32(&self.block, self.metric(), pool);
-        (square / n - mean_square).max(0.0) / self.block.width().max(1) as f64
+        (total_square / n - mean_square).max(0.0) / self.block.width().max(1) as f64
     }
 
     /// Centroids in the units of the features as coordinates of encoded rows.

@@ -12,11 +12,11 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Float64Type, Schema};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, list};
+use crate::error::{Error, Result};
 use crate::features::encode::{Encoder, EncoderOptions, Scaling};
 use crate::kernels::gram::{self, Gram, design_width, linear_predictor_f64, pass_bytes};
 use crate::metrics::regression::Regression;
-use crate::models::normal_equations::{Penalty, column_names, constraints, elimination_order, redundant_columns};
+use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows,
@@ -148,18 +148,7 @@ impl ModelType for LinearRegression {
                 "{NAME}: the normal equations cannot be solved; give it a penalty, l2 => 1"
             )));
         };
-        if !redundant.is_empty() {
-            let names = column_names(&encoder);
-            let what = if l2 == 0.0 {
-                "their coefficients are 0".to_string()
-            } else {
-                format!("the penalty l2 = {l2} shares the effect among them")
-            };
-            notices.push(format!(
-                "constant or a linear combination of other columns: {}; {what}",
-                list(redundant.iter().filter_map(|i| names.get(*i)), 5)
-            ));
-        }
+        notices.extend(redundancy(&redundant, &encoder, l2));
         // Summed from the errors themselves: from the sums alone, little would be left of a good fit's.
         let of_chunk = |chunk: usize| -> f64 {
             (chunk * CHUNK..((chunk + 1) * CHUNK).min(block.row_count))

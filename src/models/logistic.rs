@@ -31,7 +31,7 @@ use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_colum
 use crate::features::values::CHUNK;
 use crate::kernels::gram::{self, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::metrics::classification::{Confusion, log_loss, roc_auc};
-use crate::models::normal_equations::{Penalty, column_names, constraints, elimination_order, redundant_columns};
+use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
@@ -887,20 +887,7 @@ impl Problem<'_> {
 impl Solution {
     /// What the user should know of the fit.
     fn notices(&self, settings: &Settings, encoder: &Encoder) -> Vec<String> {
-        let mut notices = vec![];
-        if !self.redundant.is_empty() {
-            let names = column_names(encoder);
-            let what = if settings.l2 == 0.0 {
-                "their coefficients are 0".to_string()
-            } else {
-                format!("the penalty l2 = {} shares the effect among them", settings.l2)
-            };
-            let named = self.redundant.iter().filter_map(|i| names.get(*i));
-            notices.push(format!(
-                "constant or a linear combination of other columns: {}; {what}",
-                list(named, 5)
-            ));
-        }
+        let mut notices: Vec<String> = redundancy(&self.redundant, encoder, settings.l2).into_iter().collect();
         let raised = self.l2 != settings.l2;
         match self.separation {
             Separation::Perfect if raised => notices.push(format!(

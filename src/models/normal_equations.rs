@@ -10,6 +10,7 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
 use faer::{MatMut, Par};
 
+use crate::error::list;
 use crate::features::Encoder;
 use crate::kernels::block::Block;
 use crate::kernels::gram::Gram;
@@ -52,13 +53,25 @@ pub(super) fn constraints(block: &Block<f64>, gram: &Gram) -> Vec<SumToZero> {
         .collect()
 }
 
-/// The columns of the design by name, for notices.
-pub(super) fn column_names(encoder: &Encoder) -> Vec<String> {
+/// What the user should know of redundant columns; none if there are none.
+pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, l2: f64) -> Option<String> {
+    if redundant.is_empty() {
+        return None;
+    }
     let numbers = encoder.numbers().iter().map(|n| n.name.clone());
     let categories = encoder.codes().iter().flat_map(|c| {
         (0..c.level_count()).map(move |code| format!("{} = {}", c.name, c.category(code).unwrap_or_default()))
     });
-    numbers.chain([String::from("intercept")]).chain(categories).collect()
+    let names: Vec<String> = numbers.chain([String::from("intercept")]).chain(categories).collect();
+    let what = if l2 == 0.0 {
+        "their coefficients are 0".to_string()
+    } else {
+        format!("the penalty l2 = {l2} shares the effect among them")
+    };
+    Some(format!(
+        "constant or a linear combination of other columns: {}; {what}",
+        list(redundant.iter().filter_map(|i| names.get(*i)), 5)
+    ))
 }
 
 /// The columns of the design in the order in which they are eliminated: the intercept first, so that it is never the one that

@@ -85,6 +85,11 @@ impl<'a> Lloyd<'a> {
         }
     }
 
+    /// [`total_square_f32`] of the rows.
+    pub fn total_square(&self) -> f64 {
+        self.total_square
+    }
+
     /// Where a run from these centroids (`count × width`) begins.
     pub fn start(&self, values: Vec<f64>) -> State {
         let count = values.len() / self.block.width().max(1);

@@ -3,7 +3,7 @@
 
 use super::cuda::Column;
 use crate::device::driver::Launch;
-use crate::device::testing::Reader;
+use crate::device::testing::{Reader, warp_sum};
 
 const UNASSIGNED: u32 = 65_535;
 const TIE: f64 = 200.0 * 1e-9;
@@ -173,14 +173,6 @@ impl<'a> Tiles<'a> {
 
 fn fixed(value: f64) -> i64 {
     value.round_ties_even() as i64
-}
-
-/// A sum over lanes as `warp_sum` adds it.
-fn warp_sum(mut lanes: [f64; 32]) -> f64 {
-    for offset in [16, 8, 4, 2, 1] {
-        lanes = std::array::from_fn(|lane| lanes[lane] + lanes[lane ^ offset]);
-    }
-    lanes[0]
 }
 
 /// A sum over columns that a warp shares: each lane every 32nd of them.

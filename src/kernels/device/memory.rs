@@ -513,14 +513,6 @@ impl Queue {
         self.driver().wait(self.stream, point.event)
     }
 
-    /// Makes the work that comes next wait for all work so far of another queue of the same card.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn wait_for(&self, other: &Queue) -> Result<(), DriverError> {
-        self.wait_until(&other.point()?)
-    }
-
     /// Another stream of the same card, with the same limit.
     ///
     /// # Errors

@@ -373,6 +373,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A sum over a warp's lanes as `warp_sum` of `common.cuh` adds it.
+pub fn warp_sum(mut lanes: [f64; 32]) -> f64 {
+    for offset in [16, 8, 4, 2, 1] {
+        lanes = std::array::from_fn(|lane| lanes[lane] + lanes[lane ^ offset]);
+    }
+    lanes[0]
+}
+
 /// A machine with one card, for tests.
 #[derive(Debug)]
 pub struct OneCard(pub Arc<HostDriver>);

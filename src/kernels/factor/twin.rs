@@ -4,7 +4,7 @@
 use super::PIVOT_TOLERANCE;
 use super::cuda::{EDGE, FEW_SLOTS, GRAM_ROWS, SUM_COUNT, TILE, WANTED_GAIN, WIDE_SLOTS, tiled};
 use crate::device::driver::Launch;
-use crate::device::testing::Reader;
+use crate::device::testing::{Reader, warp_sum};
 
 /// Runs one kernel.
 ///
@@ -327,12 +327,4 @@ unsafe fn sum(launch: &Launch<'_>, args: &mut Reader<'_>) {
         // SAFETY: a sum a block.
         unsafe { sums.add(block).write(total.unwrap_or(0.0)) };
     }
-}
-
-/// As `warp_sum` of common.cuh.
-fn warp_sum(mut lanes: [f64; 32]) -> f64 {
-    for offset in [16, 8, 4, 2, 1] {
-        lanes = std::array::from_fn(|lane| lanes[lane] + lanes[lane ^ offset]);
-    }
-    lanes[0]
 }

@@ -1,7 +1,7 @@
 //! `gram.cu` in Rust: the same products in the same order.
 
 use crate::device::driver::Launch;
-use crate::device::testing::Reader;
+use crate::device::testing::{Reader, warp_sum};
 
 const PANEL_ROWS: usize = 32;
 const THREADS: usize = 256;
@@ -22,14 +22,6 @@ pub(crate) unsafe fn run(launch: &Launch<'_>) -> Result<(), String> {
         }
     }
     args.finish()
-}
-
-/// A sum over a warp's lanes as `warp_sum` adds it.
-fn warp_sum(mut lanes: [f64; 32]) -> f64 {
-    for offset in [16, 8, 4, 2, 1] {
-        lanes = std::array::from_fn(|lane| lanes[lane] + lanes[lane ^ offset]);
-    }
-    lanes[0]
 }
 
 unsafe fn sums(args: &mut Reader<'_>, block_count: usize) {
