@@ -128,14 +128,6 @@ static OPTIONS: &[OptionSpec] = &[
     SEED,
 ];
 
-static PREDICT_OPTIONS: &[OptionSpec] = &[OptionSpec {
-    name: "threshold",
-    aliases: &[],
-    kind: OptionKind::Float { min: 0.0, max: 1.0 },
-    default: "0.5",
-    help: "From which probability on the positive class is predicted.",
-}];
-
 impl ModelType for LogisticRegression {
     fn name(&self) -> &'static str {
         "logistic_reg"
@@ -1159,8 +1151,8 @@ impl Model for LogisticModel {
         Ok(vec![predicted, Arc::new(lists)])
     }
 
-    fn predict_options(&self) -> &'static [OptionSpec] {
-        PREDICT_OPTIONS
+    fn takes_threshold(&self) -> bool {
+        true
     }
 
     fn label(&self) -> Option<&str> {

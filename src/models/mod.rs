@@ -123,6 +123,81 @@ pub static ASSESSMENTS: &[Assessment] = &[
     },
 ];
 
+/// A function that says something of each row of a query by a stored model: `ML.PREDICT`, `ML.EXPLAIN_PREDICT`, …
+#[derive(Debug)]
+pub struct RowFunction {
+    /// Its last word, such as `PREDICT`.
+    pub word: &'static str,
+    /// Its name, such as `ML.PREDICT`.
+    pub function: &'static str,
+    /// What it gives, in a sentence.
+    pub summary: &'static str,
+    /// Its options, of whatever model.
+    pub options: &'static [OptionSpec],
+    /// A statement that works as it stands, given the model and the table.
+    pub example: &'static str,
+}
+
+/// Every [`RowFunction`], in the order in which help lists them.
+pub static ROW_FUNCTIONS: &[RowFunction] = &[
+    RowFunction {
+        word: "PREDICT",
+        function: "ML.PREDICT",
+        summary: "What a stored model says of each row of a query: BigQuery ML's columns for its type, then the query's.",
+        options: THRESHOLD,
+        example: "SELECT * FROM ML.PREDICT('churn', (SELECT * FROM customers), threshold => 0.3)",
+    },
+    RowFunction {
+        word: "EXPLAIN_PREDICT",
+        function: "ML.EXPLAIN_PREDICT",
+        summary: "What a linear model predicts for each row of a query and how much each feature adds to it, beside the prediction at the \
+                  features' means: exact, largest first. A classifier's attributions are in log odds.",
+        options: TOP_K_FEATURES,
+        example: "SELECT * FROM ML.EXPLAIN_PREDICT('churn', (SELECT * FROM customers), top_k_features => 3)",
+    },
+    RowFunction {
+        word: "DETECT_ANOMALIES",
+        function: "ML.DETECT_ANOMALIES",
+        summary: "Which rows of a query are far from what the model was trained on: further than all but a share `contamination` of the \
+                  training rows.",
+        options: CONTAMINATION,
+        example: "SELECT * FROM ML.DETECT_ANOMALIES('segments', (SELECT * FROM rfm), contamination => 0.02)",
+    },
+    RowFunction {
+        word: "GENERATE_EMBEDDING",
+        function: "ML.GENERATE_EMBEDDING",
+        summary: "Each row of a query as a list of numbers, by principal components. Of a factorization, without a query: the factors of \
+                  each user and item.",
+        options: &[],
+        example: "SELECT * FROM ML.GENERATE_EMBEDDING('components', (SELECT * FROM customers))",
+    },
+];
+
+static TOP_K_FEATURES: &[OptionSpec] = &[
+    OptionSpec {
+        name: "top_k_features",
+        aliases: &[],
+        kind: OptionKind::Int { min: 1, max: i64::MAX },
+        default: "5",
+        help: "How many features are listed for a row.",
+    },
+    OptionSpec {
+        name: "threshold",
+        aliases: &[],
+        kind: OptionKind::Float { min: 0.0, max: 1.0 },
+        default: "0.5",
+        help: "From which probability on the positive class is predicted.",
+    },
+];
+
+static CONTAMINATION: &[OptionSpec] = &[OptionSpec {
+    name: "contamination",
+    aliases: &[],
+    kind: OptionKind::Float { min: 0.0, max: 0.5 },
+    default: "",
+    help: "The share of the training rows that counts as anomalous.",
+}];
+
 static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
     name: "standardize",
     aliases: &[],
@@ -465,15 +540,30 @@ pub trait Model: Debug + Send + Sync {
     /// The columns that `ML.PREDICT` adds (BigQuery ML's names and types).
     fn predict_fields(&self) -> Vec<FieldRef>;
 
-    /// The columns of `ML.PREDICT`; `options` are those of [`Model::predict_options`].
+    /// The columns of `ML.PREDICT`; `options` are those of the [`RowFunction`].
     ///
     /// # Errors
     /// As [`Model::verb_columns`].
     fn predict_columns(&self, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>>;
 
-    /// Options of `ML.PREDICT` for this model, such as `threshold`.
-    fn predict_options(&self) -> &'static [OptionSpec] {
-        &[]
+    /// Whether the model takes the option `threshold`, as classifiers of two classes do.
+    fn takes_threshold(&self) -> bool {
+        false
+    }
+
+    /// The columns that a function of [`ROW_FUNCTIONS`] adds, by its last word; none for a word that says nothing of models of
+    /// its type.
+    fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        (word == "PREDICT").then(|| self.predict_fields())
+    }
+
+    /// The columns of a function of [`ROW_FUNCTIONS`] for which [`Model::row_fields`] gives fields; `options` are those of the
+    /// function.
+    ///
+    /// # Errors
+    /// As [`Model::verb_columns`], or what the function needs is not stored.
+    fn row_columns(&self, _word: &str, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        self.predict_columns(columns, options)
     }
 
     /// What is to be stored: named tables, numbers in f64 so that they come back to the bit.

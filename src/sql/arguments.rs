@@ -42,7 +42,8 @@ impl Arguments {
         for arg in args {
             match arg {
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => {
-                    if !out.named.is_empty() {
+                    // BigQuery ML puts the options of some functions before the query.
+                    if !out.named.is_empty() && subquery(&e).is_none() {
                         return Err(Error::request(format!(
                             "{function}: '{e}' stands after options by name; put it before them, or give it a name with =>"
                         ))

@@ -86,7 +86,7 @@ fn find(name: &ast::ObjectName) -> Result<Option<&'static dyn RelationFunction>>
         .iter()
         .find(|f| f.name().eq_ignore_ascii_case(&written))
     {
-        return Ok(Some(*function));
+        return Ok(Some(function.as_ref()));
     }
     if parts.len() == 2 && parts[0].eq_ignore_ascii_case("ml") {
         let names = || {

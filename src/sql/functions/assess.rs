@@ -21,18 +21,12 @@ use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
 
-/// A function of [`ASSESSMENTS`], by its place there.
-pub(crate) struct Assess(pub usize);
-
-impl Assess {
-    fn about(&self) -> &'static Assessment {
-        &ASSESSMENTS[self.0]
-    }
-}
+/// A function of [`ASSESSMENTS`].
+pub(crate) struct Assess(pub &'static Assessment);
 
 impl RelationFunction for Assess {
     fn name(&self) -> &'static str {
-        self.about().function
+        self.0.function
     }
 
     fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
@@ -41,7 +35,7 @@ impl RelationFunction for Assess {
             function,
             options,
             ..
-        } = self.about();
+        } = self.0;
         if *word == "EVALUATE" && arguments.positional_count() == 1 {
             return own_evaluation(arguments, context);
         }
@@ -98,7 +92,7 @@ impl RelationFunction for Assess {
     }
 
     fn topics(&self) -> Vec<Topic> {
-        let about = self.about();
+        let about = self.0;
         vec![Topic {
             name: about.function.into(),
             form: Form::Model,

@@ -12,19 +12,14 @@ use crate::options::Options;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, scan};
+use crate::store::LoadedModel;
 
-/// A function of [`DESCRIPTIONS`], by its place there.
-pub(crate) struct Describe(pub usize);
-
-impl Describe {
-    fn description(&self) -> &'static Description {
-        &DESCRIPTIONS[self.0]
-    }
-}
+/// A function of [`DESCRIPTIONS`].
+pub(crate) struct Describe(pub &'static Description);
 
 impl RelationFunction for Describe {
     fn name(&self) -> &'static str {
-        self.description().function
+        self.0.function
     }
 
     fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
@@ -33,33 +28,15 @@ impl RelationFunction for Describe {
             function,
             options,
             ..
-        } = self.description();
+        } = self.0;
         let name = arguments.one_model()?;
         let options = Options::parse(function, *options, arguments.named)?;
         let loaded = context.session.model(&context.settings, &name)?;
-        let Some(batch) = loaded.model.describe(word, &options)? else {
-            let mut others = vec![];
-            for other in DESCRIPTIONS {
-                let given = Options::parse(other.function, other.options, vec![])?;
-                if loaded.model.describe(other.word, &given)?.is_some() {
-                    others.push(other.function);
-                }
-            }
-            others.push("ML.TRAINING_INFO");
-            return Err(Error::request(format!(
-                "{function} says nothing of model '{name}', which is a {}; of such a model there are {}",
-                loaded.model.model_type(),
-                list(others, 10)
-            )));
-        };
-        scan(
-            function,
-            Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
-        )
+        describe(&name, &loaded, word, function, &options)
     }
 
     fn topics(&self) -> Vec<Topic> {
-        let about = self.description();
+        let about = self.0;
         let options = if about.options.is_empty() {
             ""
         } else {
@@ -74,4 +51,36 @@ impl RelationFunction for Describe {
             example: about.example.into(),
         }]
     }
+}
+
+/// What `function` gives of a model.
+///
+/// # Errors
+/// It says nothing of models of this type.
+pub(crate) fn describe(
+    name: &str,
+    loaded: &LoadedModel,
+    word: &str,
+    function: &str,
+    options: &Options,
+) -> Result<LogicalPlan> {
+    let Some(batch) = loaded.model.describe(word, options)? else {
+        let mut others = vec![];
+        for other in DESCRIPTIONS {
+            let given = Options::parse(other.function, other.options, vec![])?;
+            if loaded.model.describe(other.word, &given)?.is_some() {
+                others.push(other.function);
+            }
+        }
+        others.push("ML.TRAINING_INFO");
+        return Err(Error::request(format!(
+            "{function} says nothing of model '{name}', which is a {}; of such a model there are {}",
+            loaded.model.model_type(),
+            list(others, 10)
+        )));
+    };
+    scan(
+        function,
+        Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
+    )
 }

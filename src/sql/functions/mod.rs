@@ -3,13 +3,16 @@
 pub(crate) mod assess;
 pub(crate) mod describe;
 pub(crate) mod google;
-pub(crate) mod predict;
+pub(crate) mod inputs;
 pub(crate) mod recommend;
+pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod train;
 pub(crate) mod training_info;
 pub(crate) mod verb;
 pub(crate) mod window;
+
+use std::sync::LazyLock;
 
 use datafusion::logical_expr::LogicalPlan;
 
@@ -17,10 +20,10 @@ use super::arguments::Arguments;
 use super::help::Topic;
 use super::relation::PlanContext;
 use crate::error::Result;
-use crate::models::{factorization, kmeans, logistic};
+use crate::models::{ASSESSMENTS, DESCRIPTIONS, ROW_FUNCTIONS, factorization, kmeans, logistic};
 
 /// A function that stands in FROM.
-pub(crate) trait RelationFunction: Sync {
+pub(crate) trait RelationFunction: Send + Sync {
     /// Its name, as help and errors write it.
     fn name(&self) -> &'static str;
     /// The plan of a call.
@@ -30,17 +33,22 @@ pub(crate) trait RelationFunction: Sync {
 }
 
 /// Every function that stands in FROM, in the order in which help lists them.
-pub(crate) static RELATION_FUNCTIONS: &[&dyn RelationFunction] = &[
-    &verb::Verb(&kmeans::KMeans),
-    &verb::Verb(&logistic::LogisticRegression),
-    &recommend::Recommend(&factorization::Factorization),
-    &train::Train,
-    &predict::Predict,
-    &training_info::TrainingInfoFunction,
-    &assess::Assess(0),
-    &assess::Assess(1),
-    &assess::Assess(2),
-    &describe::Describe(0),
-    &describe::Describe(1),
-    &describe::Describe(2),
-];
+pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> = LazyLock::new(|| {
+    let mut all: Vec<Box<dyn RelationFunction>> = vec![
+        Box::new(verb::Verb(&kmeans::KMeans)),
+        Box::new(verb::Verb(&logistic::LogisticRegression)),
+        Box::new(recommend::Recommend(&factorization::Factorization)),
+        Box::new(train::Train),
+    ];
+    for about in ROW_FUNCTIONS {
+        all.push(Box::new(rows::Rowwise(about)));
+    }
+    all.push(Box::new(training_info::TrainingInfoFunction));
+    for about in ASSESSMENTS {
+        all.push(Box::new(assess::Assess(about)));
+    }
+    for about in DESCRIPTIONS {
+        all.push(Box::new(describe::Describe(about)));
+    }
+    all
+});

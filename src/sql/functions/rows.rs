@@ -1,0 +1,164 @@
+//! `FROM ML.PREDICT('model', (query), …)` and its like: each streams, as a projection over the query.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, StructArray};
+use datafusion::arrow::datatypes::{DataType, Fields};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::prelude::ident;
+
+use super::RelationFunction;
+use super::describe::describe;
+use super::inputs::ModelInputs;
+use super::scalar::{as_expected, same_model};
+use crate::error::{Error, Result, list};
+use crate::models::{ROW_FUNCTIONS, RowFunction};
+use crate::options::{OptionSpec, Options};
+use crate::sql::arguments::Arguments;
+use crate::sql::help::{Form, Topic};
+use crate::sql::relation::{PlanContext, check_new_columns};
+use crate::store::LoadedModel;
+
+/// A function of [`ROW_FUNCTIONS`].
+pub(crate) struct Rowwise(pub &'static RowFunction);
+
+impl Rowwise {
+    /// The options that a model takes of the function.
+    fn options_of(&self, loaded: &LoadedModel) -> Vec<OptionSpec> {
+        let takes = |o: &&OptionSpec| o.name != "threshold" || loaded.model.takes_threshold();
+        self.0.options.iter().filter(takes).cloned().collect()
+    }
+}
+
+impl RelationFunction for Rowwise {
+    fn name(&self) -> &'static str {
+        self.0.function
+    }
+
+    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+        let RowFunction { word, function, .. } = self.0;
+        if arguments.positional_count() == 1 && *word == "GENERATE_EMBEDDING" {
+            let name = arguments.one_model()?;
+            let loaded = context.session.model(&context.settings, &name)?;
+            let options = Options::parse(function, &[], arguments.named)?;
+            return describe(&name, &loaded, word, function, &options);
+        }
+        let (name, input) = arguments.model_and_query()?;
+        let loaded = context.session.model(&context.settings, &name)?;
+        let Some(added) = loaded.model.row_fields(word) else {
+            let others = ROW_FUNCTIONS
+                .iter()
+                .filter(|f| loaded.model.row_fields(f.word).is_some());
+            let others: Vec<&str> = others.map(|f| f.function).collect();
+            return Err(Error::request(format!(
+                "{function} says nothing of model '{name}', which is a {}; of rows of such a model there are {}",
+                loaded.model.model_type(),
+                list(others, 10)
+            )));
+        };
+        let options = Options::parse(function, &self.options_of(&loaded), arguments.named)?;
+        let inputs = ModelInputs::of(function, &loaded, input)?;
+        check_new_columns(function, &inputs.columns, &added)?;
+        let call = ScalarUDF::from(RowUdf {
+            loaded,
+            word,
+            options,
+            fields: Fields::from(added.clone()),
+            signature: Signature::variadic_any(Volatility::Stable),
+        })
+        .call(inputs.features.clone());
+        let answer = "__answer";
+        let columns = 0..inputs.columns.fields().len();
+        // The query's columns keep their qualifiers: an optimizer rule that moves field accesses would otherwise meet them
+        // under two names.
+        let inner: Vec<Expr> = std::iter::once(call.alias(answer))
+            .chain(columns.clone().map(|i| inputs.column(i)))
+            .collect();
+        let outer: Vec<Expr> = added
+            .iter()
+            .map(|f| get_field(ident(answer), f.name().as_str()).alias(f.name()))
+            .chain(columns.map(|i| inputs.column(i)))
+            .collect();
+        Ok(LogicalPlanBuilder::from(inputs.plan)
+            .project(inner)?
+            .project(outer)?
+            .alias(word.to_lowercase())?
+            .build()?)
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        let about = self.0;
+        let options = match about.options.first() {
+            None => String::new(),
+            Some(o) if o.default.is_empty() => format!(", {} => …", o.name),
+            Some(o) => format!(" [, {} => {}]", o.name, o.default),
+        };
+        vec![Topic {
+            name: about.function.into(),
+            form: Form::Model,
+            syntax: format!("FROM {}('model', (query){options})", about.function),
+            summary: about.summary.into(),
+            options: about.options.to_vec(),
+            example: about.example.into(),
+        }]
+    }
+}
+
+/// All columns that a model adds to a row, as a struct.
+#[derive(Debug)]
+struct RowUdf {
+    loaded: Arc<LoadedModel>,
+    word: &'static str,
+    options: Options,
+    fields: Fields,
+    signature: Signature,
+}
+
+impl PartialEq for RowUdf {
+    fn eq(&self, other: &Self) -> bool {
+        same_model(&self.loaded, &other.loaded) && self.word == other.word && self.options == other.options
+    }
+}
+
+impl Eq for RowUdf {}
+
+impl Hash for RowUdf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.loaded.manifest.name, self.loaded.manifest.version, self.word).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for RowUdf {
+    fn name(&self) -> &'static str {
+        "ml_row"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(DataType::Struct(self.fields.clone()))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let columns = args
+            .args
+            .iter()
+            .zip(self.loaded.model.feature_columns())
+            .map(|(a, column)| Ok(as_expected(a.to_array(args.number_rows)?, column)))
+            .collect::<DataFusionResult<Vec<ArrayRef>>>()?;
+        let answer = self.loaded.model.row_columns(self.word, &columns, &self.options)?;
+        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(
+            self.fields.clone(),
+            answer,
+            None,
+        )?)))
+    }
+}
