@@ -16,6 +16,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
 use crate::error::{Error, ErrorKind};
+use crate::features::statistics;
 use crate::kernels::compute::Compute;
 use crate::models::split::{SelectedRows, Split};
 use crate::models::{Evaluation, FitContext, Fitted, MemoryBudget, Model, ModelType, Roles, Rows};
@@ -161,7 +162,7 @@ impl FitJob {
             let all_columns: Vec<usize> = (0..rows.schema().fields().len()).collect();
             let mut fitted = match &held_out {
                 Some(marks) => {
-                    let learned_from = SelectedRows::new(&rows, Some(marks), false, all_columns)?;
+                    let learned_from = SelectedRows::new(&rows, Some(marks), false, all_columns.clone())?;
                     if learned_from.row_count() == 0 {
                         return Err(Error::data(
                             "every row is held out to judge the model by; leave some to learn from",
@@ -173,6 +174,12 @@ impl FitJob {
                 None => self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?,
             };
             if self.judge {
+                let learned_from: Box<dyn Rows> = match &held_out {
+                    Some(marks) => Box::new(SelectedRows::new(&rows, Some(marks), false, all_columns)?),
+                    None => Box::new(SelectedRows::new(&rows, None, true, all_columns)?),
+                };
+                let columns = fitted.model.feature_columns();
+                fitted.info.features = statistics::of_rows(learned_from.as_ref(), columns, &fit_context)?;
                 fitted.info.evaluation = judge(fitted.model.as_ref(), &rows, held_out.as_deref(), &compute)?;
             }
             for notice in compute.notices() {

@@ -122,6 +122,11 @@ impl NumberStats {
         self.high = self.high.max(other.high);
     }
 
+    /// The least and the greatest value.
+    pub(crate) fn range(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
     /// The mean and the deviation (with `count - 1` below if `sample`, else with `count`), rounded so that the order of the
     /// additions cannot be told from them; the deviation is 0 where all values are the same. Finite for any finite values.
     pub(crate) fn mean_and_deviation(&self, sample: bool) -> (f64, f64) {

@@ -2,9 +2,11 @@
 
 mod counts;
 pub mod encode;
+pub mod statistics;
 pub mod time_parts;
 pub(crate) mod values;
 
 pub use crate::kernels::block::Block;
 pub use encode::{CodeColumn, Encoder, EncoderOptions, NumberColumn, Real, Scaling};
+pub use statistics::FeatureStatistics;
 pub use time_parts::TimePart;

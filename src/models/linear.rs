@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::features::encode::{Encoder, EncoderOptions, Scaling};
 use crate::kernels::gram::{self, Gram, design_width, linear_predictor_f64, pass_bytes};
 use crate::metrics::regression::Regression;
+use crate::models::attribution::{Attributions, explained_fields};
 use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
@@ -174,6 +175,8 @@ impl ModelType for LinearRegression {
 
         let mut coefficients = coefficients;
         coefficients[block.number_count] += mean;
+        let learned_from = |row: usize| weights[row] > 0.0;
+        let attributions = Attributions::of(&encoder, &block, &coefficients, &learned_from, context);
         let pass = Pass {
             loss: Some(squared_errors / count),
             duration_ms: begun.elapsed().as_secs_f64() * 1e3,
@@ -183,7 +186,7 @@ impl ModelType for LinearRegression {
         notices.iter().for_each(|notice| context.observer.notice(notice));
         Ok(Fitted {
             model: Arc::new(LinearModel {
-                predictor: LinearPredictor::new(encoder, coefficients, standard_errors),
+                predictor: LinearPredictor::new(encoder, coefficients, standard_errors).explained(Some(attributions)),
                 label: name,
                 l2,
             }),
@@ -191,7 +194,7 @@ impl ModelType for LinearRegression {
                 passes: vec![pass],
                 notices,
                 row_count: count as u64,
-                evaluation: None,
+                ..TrainingInfo::default()
             },
             row_scores: None,
         })
@@ -283,6 +286,28 @@ impl Model for LinearModel {
         self.verb_columns(columns)
     }
 
+    fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        let mut fields = self.predict_fields();
+        match word {
+            "PREDICT" => {}
+            "EXPLAIN_PREDICT" => fields.extend(explained_fields()),
+            _ => return None,
+        }
+        Some(fields)
+    }
+
+    fn row_columns(&self, word: &str, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        let mut answer = self.predict_columns(columns, options)?;
+        if word == "EXPLAIN_PREDICT" {
+            let top = options.int("top_k_features", 5) as usize;
+            answer.extend(
+                self.predictor
+                    .explanation(columns, self.predictor.sums(columns)?, top)?,
+            );
+        }
+        Ok(answer)
+    }
+
     fn label(&self) -> Option<&str> {
         Some(&self.label)
     }
@@ -342,6 +367,10 @@ impl Model for LinearModel {
         match word {
             "WEIGHTS" => self.predictor.weight_table(standardize).map(Some),
             "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize).map(Some),
+            "GLOBAL_EXPLAIN" if options.bool("class_level_explain", false) => Err(Error::request(
+                "ML.GLOBAL_EXPLAIN: option 'class_level_explain' is for classifiers, and this is a linear_reg; leave it out",
+            )),
+            "GLOBAL_EXPLAIN" => self.predictor.global_explanation().map(Some),
             _ => Ok(None),
         }
     }

@@ -31,6 +31,7 @@ use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_colum
 use crate::features::values::CHUNK;
 use crate::kernels::gram::{self, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::metrics::classification::{Confusion, log_loss, roc_auc};
+use crate::models::attribution::{Attributions, explained_fields};
 use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
@@ -292,8 +293,11 @@ impl ModelType for LogisticRegression {
             context.observer.notice(notice);
         }
         info.notices = notices;
+        let learned_from = |row: usize| classes[row] != NO_LABEL;
+        let attributions = Attributions::of(&encoder, &block, &full.coefficients, &learned_from, context);
         let model = LogisticModel {
-            predictor: LinearPredictor::new(encoder, full.coefficients, full.standard_errors),
+            predictor: LinearPredictor::new(encoder, full.coefficients, full.standard_errors)
+                .explained(Some(attributions)),
             labels,
             l2: full.l2,
         };
@@ -1155,6 +1159,36 @@ impl Model for LogisticModel {
         true
     }
 
+    fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        match word {
+            "PREDICT" => Some(self.predict_fields()),
+            "EXPLAIN_PREDICT" => {
+                let mut fields = self.predict_fields();
+                fields[1] = field("probability", DataType::Float64);
+                fields.extend(explained_fields());
+                Some(fields)
+            }
+            _ => None,
+        }
+    }
+
+    fn row_columns(&self, word: &str, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        let mut answer = self.predict_columns(columns, options)?;
+        if word == "EXPLAIN_PREDICT" {
+            let (threshold, top) = (
+                options.float("threshold", 0.5),
+                options.int("top_k_features", 5) as usize,
+            );
+            let sums = self.predictor.sums(columns)?;
+            // Of the label that is predicted.
+            let of_label = |p: f64| if p >= threshold { p } else { 1.0 - p };
+            let probabilities = self.probabilities(columns)?.into_iter().map(of_label);
+            answer[1] = Arc::new(Float64Array::from_iter_values(probabilities));
+            answer.extend(self.predictor.explanation(columns, sums, top)?);
+        }
+        Ok(answer)
+    }
+
     fn label(&self) -> Option<&str> {
         Some(&self.labels.name)
     }
@@ -1254,6 +1288,23 @@ impl Model for LogisticModel {
         match word {
             "WEIGHTS" => self.predictor.weight_table(standardize).map(Some),
             "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize).map(Some),
+            "GLOBAL_EXPLAIN" => {
+                let all = self.predictor.global_explanation()?;
+                if !options.bool("class_level_explain", false) {
+                    return Ok(Some(all));
+                }
+                // What moves the odds of one class moves those of the other as far.
+                let twice = datafusion::arrow::compute::concat_batches(&all.schema(), [&all, &all])?;
+                let classes = self.label_column((0..twice.num_rows()).map(|i| u32::from(i >= all.num_rows())))?;
+                let name = self.labels.name.clone();
+                let mut columns = vec![(name, classes)];
+                let names = all.schema();
+                let names = names.fields().iter().map(|f| f.name().clone());
+                columns.extend(names.zip(twice.columns().iter().cloned()));
+                Ok(Some(RecordBatch::try_from_iter_with_nullable(
+                    columns.into_iter().map(|(name, array)| (name, array, true)),
+                )?))
+            }
             _ => Ok(None),
         }
     }

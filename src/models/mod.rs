@@ -4,6 +4,7 @@
 //! fits is a [`Model`], which scores batches of columns. Neither knows a plan: registration, help, tests and
 //! benchmarks walk [`MODELS`].
 
+mod attribution;
 pub mod factorization;
 pub mod kmeans;
 pub mod linear;
@@ -11,6 +12,7 @@ pub mod logistic;
 mod normal_equations;
 mod predictor;
 pub mod split;
+pub mod transform;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef}
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, list, nearest};
+use crate::features::FeatureStatistics;
 use crate::kernels::compute::Compute;
 use crate::options::{OptionKind, OptionSpec, Options};
 
@@ -206,6 +209,14 @@ static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
     help: "Weights of standardised numbers instead of those in the units of the features.",
 }];
 
+static CLASS_LEVEL: &[OptionSpec] = &[OptionSpec {
+    name: "class_level_explain",
+    aliases: &[],
+    kind: OptionKind::Bool,
+    default: "false",
+    help: "Whether a classifier's attributions are told for each class.",
+}];
+
 /// Every [`Description`], in the order in which help lists them.
 pub static DESCRIPTIONS: &[Description] = &[
     Description {
@@ -230,6 +241,14 @@ pub static DESCRIPTIONS: &[Description] = &[
                   number and each category. Errors are those of an unpenalised fit.",
         options: STANDARDIZE,
         example: "SELECT * FROM ML.ADVANCED_WEIGHTS('churn') ORDER BY p_value",
+    },
+    Description {
+        word: "GLOBAL_EXPLAIN",
+        function: "ML.GLOBAL_EXPLAIN",
+        summary: "How much each feature moves a linear model's predictions: the mean, over the training rows, of what it adds or takes \
+                  beside its mean. A classifier's attributions are in log odds.",
+        options: CLASS_LEVEL,
+        example: "SELECT * FROM ML.GLOBAL_EXPLAIN('churn')",
     },
 ];
 
@@ -443,6 +462,12 @@ pub struct TrainingInfo {
     /// How good the model was after training, if that was found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluation>,
+    /// What the features were, column by column.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureStatistics>,
+    /// How a query's columns become the features, if TRANSFORM says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<transform::Transform>,
 }
 
 /// What `ML.EVALUATE` tells of a model without other rows.

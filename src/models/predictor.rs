@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, table_column};
 use crate::features::values::CHUNK;
+use crate::models::attribution::{Attributions, missing};
 use crate::models::{Artefact, FeatureColumn, field};
 
 /// Coefficients over the columns of an encoder.
@@ -24,6 +25,8 @@ pub(super) struct LinearPredictor {
     standard_errors: Option<Vec<f64>>,
     /// What each code column's codes add; the last entry, 0, is for unseen categories.
     tables: Vec<Vec<f64>>,
+    /// What explains predictions; none in models that were stored before there was such a thing.
+    attributions: Option<Attributions>,
 }
 
 impl LinearPredictor {
@@ -42,7 +45,14 @@ impl LinearPredictor {
             coefficients,
             standard_errors,
             tables,
+            attributions: None,
         }
+    }
+
+    /// The same predictor, able to explain itself.
+    pub(super) fn explained(mut self, attributions: Option<Attributions>) -> Self {
+        self.attributions = attributions;
+        self
     }
 
     /// Reads back what [`LinearPredictor::to_tables`] gave.
@@ -67,7 +77,8 @@ impl LinearPredictor {
         };
         let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
         let coefficients = design_order(coefficients);
-        Ok(Self::new(encoder, coefficients, standard_errors))
+        let attributions = Attributions::from_artefact(artefact)?;
+        Ok(Self::new(encoder, coefficients, standard_errors).explained(attributions))
     }
 
     /// The columns that it is fed with.
@@ -132,7 +143,34 @@ impl LinearPredictor {
         )?;
         let mut tables = self.encoder.to_tables()?;
         tables.push(("coefficients".into(), coefficients));
+        if let Some(attributions) = &self.attributions {
+            tables.push(attributions.to_table(&self.encoder)?);
+        }
         Ok(tables)
+    }
+
+    /// `ML.GLOBAL_EXPLAIN`.
+    pub(super) fn global_explanation(&self) -> Result<RecordBatch> {
+        match &self.attributions {
+            Some(attributions) => attributions.global(&self.encoder),
+            None => Err(missing("GLOBAL_EXPLAIN")),
+        }
+    }
+
+    /// The columns of [`explained_fields`](super::attribution::explained_fields) for rows whose linear predictor is `sums`.
+    pub(super) fn explanation(&self, columns: &[ArrayRef], sums: Vec<f64>, top: usize) -> Result<Vec<ArrayRef>> {
+        let Some(attributions) = &self.attributions else {
+            return Err(missing("EXPLAIN_PREDICT"));
+        };
+        let baseline = attributions.baseline(self.coefficients[self.encoder.numbers().len()]);
+        let constant = |value: f64| -> ArrayRef { Arc::new(Float64Array::from_value(value, sums.len())) };
+        Ok(vec![
+            attributions.lists(&self.encoder, &self.coefficients, columns, top)?,
+            constant(baseline),
+            // Nothing is approximated.
+            Arc::new(Float64Array::from(sums.clone())),
+            constant(0.0),
+        ])
     }
 }
 

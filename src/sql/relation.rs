@@ -17,9 +17,11 @@ use crate::session::Session;
 use crate::settings::Settings;
 
 /// What planning a relation may use.
-pub(crate) struct PlanContext {
+pub(crate) struct PlanContext<'a> {
     pub session: Arc<Session>,
     pub settings: Settings,
+    /// DataFusion's own planner.
+    pub planner: &'a mut dyn RelationPlannerContext,
 }
 
 /// Answers for `KMEANS_SEGMENT(…)`, `ML.TRAIN(…)` and their like in FROM.
@@ -65,11 +67,12 @@ impl RelationPlanner for FunctionPlanner {
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let arguments = Arguments::plan(function.name(), args, context)?;
-        let plan_context = PlanContext {
+        let mut plan_context = PlanContext {
             session: Arc::clone(&self.session),
             settings: Session::settings_in(context.context_provider().options()),
+            planner: context,
         };
-        let plan = function.plan(arguments, &plan_context)?;
+        let plan = function.plan(arguments, &mut plan_context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }

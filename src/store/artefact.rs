@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::features::FeatureStatistics;
 use crate::models::{Evaluation, FeatureColumn, Pass, TrainingInfo};
 use crate::options::Options;
 
@@ -116,6 +117,19 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
             metrics: e.metrics.iter().map(|m| m.filter(|m| m.is_finite())).collect(),
             ..e.clone()
         }),
+        features: info
+            .features
+            .iter()
+            .map(|f| FeatureStatistics {
+                min: f.min.filter(|v| v.is_finite()),
+                max: f.max.filter(|v| v.is_finite()),
+                mean: f.mean.filter(|v| v.is_finite()),
+                median: f.median.filter(|v| v.is_finite()),
+                deviation: f.deviation.filter(|v| v.is_finite()),
+                ..f.clone()
+            })
+            .collect(),
+        transform: info.transform.clone(),
     }
 }
 
@@ -412,6 +426,7 @@ mod tests {
                     held_out: true,
                     metrics: vec![Some(0.25), None],
                 }),
+                ..TrainingInfo::default()
             },
             parts: vec![],
             checksum: String::new(),

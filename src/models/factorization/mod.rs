@@ -236,7 +236,7 @@ impl ModelType for Factorization {
             passes,
             notices: learned.notices,
             row_count: learned.row_count,
-            evaluation: None,
+            ..TrainingInfo::default()
         };
         let model = FactorizationModel::new(learned.users, learned.items, rating, learned.interactions, scorer);
         Ok(Fitted {

@@ -29,7 +29,7 @@ impl RelationFunction for Assess {
         self.0.function
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let Assessment {
             word,
             function,
@@ -105,7 +105,7 @@ impl RelationFunction for Assess {
 }
 
 /// `ML.EVALUATE('model')`: what was found out when the model was trained.
-fn own_evaluation(mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
     let function = arguments.function;
     let name = arguments.one_model()?;
     Options::parse(function, [], arguments.named)?;

@@ -22,7 +22,7 @@ impl RelationFunction for Describe {
         self.0.function
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let Description {
             word,
             function,

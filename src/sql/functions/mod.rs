@@ -2,6 +2,7 @@
 
 pub(crate) mod assess;
 pub(crate) mod describe;
+pub(crate) mod feature_info;
 pub(crate) mod google;
 pub(crate) mod inputs;
 pub(crate) mod recommend;
@@ -27,7 +28,7 @@ pub(crate) trait RelationFunction: Send + Sync {
     /// Its name, as help and errors write it.
     fn name(&self) -> &'static str;
     /// The plan of a call.
-    fn plan(&self, arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan>;
+    fn plan(&self, arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan>;
     /// Its help: one topic for each form.
     fn topics(&self) -> Vec<Topic>;
 }
@@ -44,6 +45,7 @@ pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> =
         all.push(Box::new(rows::Rowwise(about)));
     }
     all.push(Box::new(training_info::TrainingInfoFunction));
+    all.push(Box::new(feature_info::FeatureInfo));
     for about in ASSESSMENTS {
         all.push(Box::new(assess::Assess(about)));
     }

@@ -63,7 +63,7 @@ impl Recommend {
         self.0.options().iter().chain(RANKING).copied().collect()
     }
 
-    fn plan_fit(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan_fit(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let input = arguments.one_query()?;
         let options = Options::parse(NAME, &self.fit_options(), arguments.named)?;
         let columns = columns_of(NAME, &input)?;
@@ -85,7 +85,7 @@ impl Recommend {
     }
 
     /// Streams: a list for each user, unnested.
-    fn plan_model(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan_model(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let (name, input) = arguments.model_and_query()?;
         let options = Options::parse(NAME, RANKING, arguments.named)?;
         let loaded = model_of_verb(&context.session, &context.settings, NAME, &name)?;
@@ -143,7 +143,7 @@ impl RelationFunction for Recommend {
         NAME
     }
 
-    fn plan(&self, arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         if arguments.starts_with_constant() {
             self.plan_model(arguments, context)
         } else {

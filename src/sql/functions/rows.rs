@@ -41,7 +41,7 @@ impl RelationFunction for Rowwise {
         self.0.function
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let RowFunction { word, function, .. } = self.0;
         if arguments.positional_count() == 1 && *word == "GENERATE_EMBEDDING" {
             let name = arguments.one_model()?;

@@ -41,7 +41,7 @@ impl RelationFunction for Train {
         NAME
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let (name, input) = arguments.model_and_query()?;
         let name = check_name(&name)?;
         // A store that cannot be is known before a row is read.

@@ -23,7 +23,7 @@ impl RelationFunction for TrainingInfoFunction {
         NAME
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let name = arguments.one_model()?;
         Options::parse(NAME, [], arguments.named)?;
         let loaded = context.session.model(&context.settings, &name)?;

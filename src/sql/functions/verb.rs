@@ -28,7 +28,7 @@ impl RelationFunction for Verb {
         self.0.verb()
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let verb = self.name();
         let input = arguments.one_query()?;
         let options = Options::parse(verb, self.0.options(), arguments.named)?;
