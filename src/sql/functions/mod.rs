@@ -4,6 +4,7 @@ pub(crate) mod assess;
 pub(crate) mod describe;
 pub(crate) mod google;
 pub(crate) mod inputs;
+pub(crate) mod pairs;
 pub(crate) mod recommend;
 pub(crate) mod rows;
 pub(crate) mod scalar;
@@ -43,6 +44,7 @@ pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> =
     for about in ROW_FUNCTIONS {
         all.push(Box::new(rows::Rowwise(about)));
     }
+    all.push(Box::new(pairs::Recommendations));
     all.push(Box::new(training_info::TrainingInfoFunction));
     for about in ASSESSMENTS {
         all.push(Box::new(assess::Assess(about)));
