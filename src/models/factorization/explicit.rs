@@ -18,6 +18,7 @@ use super::als::initial;
 use super::interactions::{Interactions, Learned};
 use super::options::Factors;
 use crate::error::Result;
+use crate::kernels::compute::{Declined, Estimate};
 use crate::kernels::factor::{HalfSweep, factor_f32};
 use crate::models::{FitContext, Pass};
 
@@ -148,6 +149,15 @@ pub(super) fn fit(options: &Explicit, learned: &Learned, context: &FitContext<'_
     for (row, values) in items.factors.chunks_exact_mut(width).zip(start.chunks_exact(factors)) {
         row[..factors].copy_from_slice(values);
     }
+    // Told where a card is asked for: 'auto' never finds work of no cost worth it.
+    let nothing = Estimate {
+        thread_ms: 0.0,
+        card_ms: 0.0,
+        moved_bytes: 0.0,
+    };
+    let _: Option<()> = context.compute.serve("factor", nothing, |_| {
+        Err(Declined::Unsupported("explicit feedback has no CUDA body".into()))
+    });
     let (mut targets, weights) = (vec![0f32; ratings.len()], vec![1f32; ratings.len()]);
     let mut passes = vec![];
     for iteration in 0..options.iterations {

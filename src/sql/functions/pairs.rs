@@ -240,3 +240,128 @@ impl TableProvider for PairsTable {
         Ok(Arc::new(PairsExec::new(input, job)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use futures::StreamExt;
+
+    /// Runs a script in BigQuery's spelling; gives the last statement's result as text.
+    async fn run(ctx: &SessionContext, script: &str) -> Result<String, String> {
+        let mut frames = crate::sql::sql(ctx, script).map_err(|e| e.to_string())?;
+        let mut last = String::new();
+        while let Some(frame) = frames.next().await {
+            let batches = frame.map_err(|e| e.to_string())?.collect().await;
+            let batches = batches.map_err(|e| e.to_string())?;
+            last = pretty_format_batches(&batches).map_err(|e| e.to_string())?.to_string();
+        }
+        Ok(last)
+    }
+
+    async fn context() -> SessionContext {
+        // Small batches, so that the pairs of one user are several.
+        let mut config = SessionConfig::new().with_target_partitions(3).with_batch_size(7);
+        config
+            .options_mut()
+            .set("datafusion.sql_parser.dialect", "bigquery")
+            .unwrap();
+        let ctx = SessionContext::new_with_config(config);
+        crate::register_all(&ctx).unwrap();
+        let stars = "CREATE TABLE stars AS SELECT u AS `user`, i AS item, 3 + sin(u) + cos(i * 2) AS rating, u + i AS place \
+                     FROM generate_series(1, 30) AS users(u), generate_series(1, 20) AS items(i) WHERE MOD(u + i, 3) > 0";
+        run(&ctx, stars).await.unwrap();
+        ctx
+    }
+
+    #[tokio::test]
+    async fn create_model_has_the_defaults_of_bigquery() {
+        let ctx = context().await;
+        let create = "CREATE OR REPLACE MODEL m.stars OPTIONS (model_type = 'matrix_factorization'";
+        run(&ctx, &format!("{create}) AS SELECT `user`, item, rating FROM stars"))
+            .await
+            .unwrap();
+        let told = run(&ctx, "DESCRIBE MODEL m.stars").await.unwrap();
+        for option in ["feedback_type", "user", "item", "rating"] {
+            assert!(told.contains(&format!("option {option} ")), "{told}");
+        }
+        assert!(told.contains("'explicit'") && !told.contains("option alpha"), "{told}");
+        let passes = run(
+            &ctx,
+            "SELECT count(*) AS n, count(loss) AS l FROM ML.TRAINING_INFO(MODEL m.stars)",
+        )
+        .await;
+        assert!(passes.unwrap().contains("| 20 | 20 |"));
+        // 400 rows: log2 is 8.6.
+        let width = "SELECT max(array_length(factor_weights)) AS n FROM ML.WEIGHTS(MODEL m.stars)";
+        let width = run(&ctx, width).await.unwrap();
+        assert!(width.contains("| 9 |"), "{width}");
+        let implicit = format!("{create}, feedback_type = 'implicit') AS SELECT `user`, item, rating FROM stars");
+        run(&ctx, &implicit).await.unwrap();
+        let told = run(&ctx, "DESCRIBE MODEL m.stars").await.unwrap();
+        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        for option in [
+            "alpha | 40 |",
+            "unobserved_weight | 1 |",
+            "frequency_exponent | 0 |",
+            "l2 | 1 |",
+        ] {
+            assert!(words.contains(&format!("option {option}")), "{told}");
+        }
+        run(
+            &ctx,
+            &format!("{create}, feedback_type = 'implicit', method = 'ease') AS SELECT `user`, item FROM stars"),
+        )
+        .await
+        .unwrap_err();
+        run(
+            &ctx,
+            &format!("{create}, method = 'ease') AS SELECT `user`, item, rating FROM stars"),
+        )
+        .await
+        .unwrap();
+        let error = run(&ctx, &format!("{create}) AS SELECT `user`, item FROM stars"))
+            .await
+            .unwrap_err();
+        assert!(error.contains("no column 'rating'"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn pairs_come_in_small_batches_whatever_the_partitions() {
+        let ctx = context().await;
+        let create = "CREATE MODEL m.pairs OPTIONS (model_type = 'matrix_factorization', data_split_method = 'seq', data_split_col = 'place') AS \
+                      SELECT `user`, item, rating, place FROM stars";
+        run(&ctx, create).await.unwrap();
+        let frame = ctx.sql("SELECT * FROM ML.RECOMMEND('m.pairs')").await.unwrap();
+        let batches = frame.collect().await.unwrap();
+        assert!(batches.iter().all(|b| (1..=7).contains(&b.num_rows())));
+        assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 600);
+        let names: Vec<_> = batches[0].schema().fields().iter().map(|f| f.name().clone()).collect();
+        assert_eq!(names, ["user", "item", "predicted_rating"]);
+        let users = "SELECT count(*) AS n, count(DISTINCT `user`) AS u FROM ML.RECOMMEND(MODEL m.pairs, (SELECT DISTINCT item FROM stars), \
+                     STRUCT(4 AS top_k, TRUE AS exclude_seen))";
+        let told = run(&ctx, users).await.unwrap();
+        assert!(told.contains("| 80 |"), "{told}");
+        // The table has both columns; its others follow.
+        let frame = ctx
+            .sql("SELECT * FROM ML.RECOMMEND('m.pairs', (SELECT * FROM stars))")
+            .await
+            .unwrap();
+        let names: Vec<_> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
+        assert_eq!(names, ["user", "item", "predicted_rating", "rating", "place"]);
+        // Dropped half-way: nothing is left waiting.
+        let mut stream = ctx
+            .sql("SELECT * FROM ML.RECOMMEND('m.pairs')")
+            .await
+            .unwrap()
+            .execute_stream()
+            .await
+            .unwrap();
+        assert!(stream.next().await.unwrap().unwrap().num_rows() > 0);
+        drop(stream);
+        let held = run(&ctx, "SELECT r2_score > 0.5 AS good FROM ML.EVALUATE(MODEL m.pairs)")
+            .await
+            .unwrap();
+        assert!(held.contains("true"), "{held}");
+    }
+}
