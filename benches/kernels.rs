@@ -163,6 +163,7 @@ fn factor(c: &mut Criterion) {
             factor_count,
             unobserved_weight: 0.1,
             ridges: &ridges,
+            targets: None,
         };
         let mut solution = vec![0f32; users * factor_count];
         group.bench_function(BenchmarkId::from_parameter(factor_count), |b| {

@@ -200,7 +200,7 @@ impl FitJob {
     }
 }
 
-/// How good a model is on the rows that are marked, or on all of them; none for models that have no label to compare with.
+/// How good a model is on the rows that are marked, or on all of them; none for models that are not judged.
 fn judge(
     model: &dyn Model,
     rows: &dyn Rows,
@@ -208,7 +208,7 @@ fn judge(
     compute: &Compute<'_>,
 ) -> crate::error::Result<Option<Evaluation>> {
     const WORD: &str = "EVALUATE";
-    let (Some(fields), Some(label)) = (model.assess_fields(WORD), model.label()) else {
+    let Some(fields) = model.assess_fields(WORD) else {
         return Ok(None);
     };
     let schema = rows.schema();
@@ -216,12 +216,13 @@ fn judge(
         .feature_columns()
         .iter()
         .map(|c| c.name.as_str())
-        .chain([label])
+        .chain(model.label())
         .map(|name| crate::models::column_index("ML.TRAIN", &schema, name))
         .collect::<crate::error::Result<Vec<_>>>()?;
     let judged_by = SelectedRows::new(rows, held_out, true, columns)?;
-    let answer = match model.assess(WORD, &judged_by, &Options::default(), &|| compute.is_cancelled()) {
-        Ok(answer) => answer,
+    let answer = match model.judge(&judged_by, &|| compute.is_cancelled()) {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Ok(None),
         // Rows that cannot judge, such as held-out ones without a label, do not undo a fit.
         Err(e) if e.kind() == ErrorKind::Data => return Ok(None),
         Err(e) => return Err(e),

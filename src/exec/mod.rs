@@ -3,6 +3,7 @@
 mod assess;
 mod collect;
 mod fit;
+mod pairs;
 mod plan;
 mod rank;
 mod score;
@@ -10,6 +11,7 @@ mod train;
 
 pub(crate) use assess::{AssessExec, AssessJob};
 pub(crate) use fit::{CancelOnDrop, FitJob, megabytes};
+pub(crate) use pairs::{PairColumn, PairsExec, PairsJob};
 pub(crate) use plan::FitExec;
 pub(crate) use rank::{RankOutput, recommendation_fields};
 pub(crate) use score::{OutputColumn, ScoreOutput};

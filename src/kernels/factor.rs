@@ -1,4 +1,4 @@
-//! Factor solve: one half-sweep of implicit alternating least squares.
+//! Factor solve: one half-sweep of alternating least squares, implicit or explicit.
 //!
 //! With one side's factors `Y` held fixed, each row `u` of the other side has its own least-squares problem over *all*
 //! columns (Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008):
@@ -7,6 +7,8 @@
 //! minimise  Σ_i c_ui (p_ui − x·y_i)² + ridge_u ‖x‖²      c_ui = α₀ + w_ui, p_ui = 1 where observed; α₀ and 0 elsewhere
 //! A x = b,  A = α₀·YᵀY + Σ_observed w_ui·y_i y_iᵀ + ridge_u·I,   b = Σ_observed c_ui·y_i
 //! ```
+//!
+//! With targets `t_ui` of its own for each observed pair and `α₀ = 0` it is explicit least squares, `b = Σ_observed w_ui·t_ui·y_i`.
 //!
 //! `YᵀY` is computed once, so that a row costs its own entries alone: the rows of `Y` are gathered into a small panel,
 //! `A`'s upper triangle is updated tile by tile in registers, and a blocked Cholesky reuses the same tile for its trailing
@@ -63,10 +65,25 @@ pub struct HalfSweep<'a> {
     pub unobserved_weight: f32,
     /// What is added to the diagonal for each row.
     pub ridges: &'a [f32],
+    /// What each entry's product is to be near; 1, and 0 for pairs that were not observed, without. With targets the unobserved weight
+    /// is to be 0.
+    pub targets: Option<&'a [f32]>,
+}
+
+impl HalfSweep<'_> {
+    /// How much of the factors of an entry's column goes into the right side.
+    #[inline(always)]
+    fn pull(&self, entry: usize) -> f32 {
+        match self.targets {
+            Some(targets) => self.weights[entry] * targets[entry],
+            None => self.weights[entry] + self.unobserved_weight,
+        }
+    }
 }
 
 /// Solves every row of a half-sweep exactly: `solution` is rows × factors, row-major, and is overwritten. Returns `Σ b·x`
-/// over all rows, from which the loss follows: at the solution, a row's `Σ c (p − x·y)² + ridge ‖x‖²` is `Σ_observed c − b·x`.
+/// over all rows, from which the loss follows: at the solution, a row's `Σ c (p − x·y)² + ridge ‖x‖²` is `Σ_observed c − b·x`, or
+/// `Σ_observed w t² − b·x` with targets.
 ///
 /// A row that f32 cannot solve reliably is solved in f64; directions without any weight come out as 0. Once `cancel` is
 /// set, the remaining rows are left as they were.
@@ -325,10 +342,13 @@ fn solve_row_f64(sweep: &HalfSweep<'_>, row: usize, base: &Base, x: &mut [f32]) 
     for e in sweep.offsets[row]..sweep.offsets[row + 1] {
         let y = &sweep.factors[sweep.columns[e] as usize * n..][..n];
         let weight = f64::from(sweep.weights[e]);
-        let confidence = weight + f64::from(sweep.unobserved_weight);
+        let pull = match sweep.targets {
+            Some(targets) => weight * f64::from(targets[e]),
+            None => weight + f64::from(sweep.unobserved_weight),
+        };
         for i in 0..n {
             let yi = f64::from(y[i]);
-            b[i] += confidence * yi;
+            b[i] += pull * yi;
             let scaled = weight * yi;
             for (t, v) in a[i * stride + i..i * stride + n].iter_mut().zip(&y[i..]) {
                 *t += scaled * f64::from(*v);
@@ -548,22 +568,22 @@ unsafe fn add_entries_with<V: Lanes>(scratch: &mut Scratch, sweep: &HalfSweep<'_
         for (e, slot) in scratch.panel.chunks_exact_mut(stride).take(entries).enumerate() {
             let y = &sweep.factors[sweep.columns[at + e] as usize * n..][..n];
             let weight = sweep.weights[at + e];
-            let confidence = weight + sweep.unobserved_weight;
+            let pull = sweep.pull(at + e);
             // Both factors of y yᵀ come from one panel, so each takes the root of the weight.
             let root = weight.sqrt();
             // SAFETY: `whole ≤ n ≤ stride`, which is the length of all three.
             unsafe {
-                let (root, confidence) = (V::splat(root), V::splat(confidence));
+                let (root, pull) = (V::splat(root), V::splat(pull));
                 for c in (0..whole).step_by(LANES) {
                     let y = V::load(y.as_ptr().add(c));
                     root.times(y).store(slot.as_mut_ptr().add(c));
                     let b = scratch.b.as_mut_ptr().add(c);
-                    confidence.times_plus(y, V::load(b)).store(b);
+                    pull.times_plus(y, V::load(b)).store(b);
                 }
             }
             for c in whole..n {
                 slot[c] = root * y[c];
-                scratch.b[c] += confidence * y[c];
+                scratch.b[c] += pull * y[c];
             }
         }
         at += entries;
@@ -863,6 +883,7 @@ mod tests {
                 factor_count: self.n,
                 unobserved_weight: 0.25,
                 ridges: &self.ridges,
+                targets: None,
             }
         }
 
@@ -907,6 +928,49 @@ mod tests {
             }
             assert!(x[..n].iter().all(|v| *v == 0.0), "a row without entries is 0");
         }
+    }
+
+    #[test]
+    fn targets_are_fitted_by_least_squares() {
+        // Light rows, one that f32 cannot solve (no ridge, two entries of nine factors) and a heavy one.
+        let mut case = Case::new(9, 60, &[40, 2, HEAVY_ENTRIES + 100, 0]);
+        case.ridges[1] = 0.0;
+        let targets: Vec<f32> = (0..case.columns.len()).map(|e| (e % 11) as f32 - 4.0).collect();
+        let sweep = HalfSweep {
+            unobserved_weight: 0.0,
+            targets: Some(&targets),
+            ..case.sweep()
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let mut x = vec![f32::NAN; 4 * 9];
+        let gain = factor_f32(&sweep, &mut x, &pool, &AtomicBool::new(false));
+        let (mut loss, mut squares) = (0f64, 0f64);
+        for row in 0..4 {
+            let x = &x[row * 9..(row + 1) * 9];
+            // Half the gradient: Σ w (x·y − t) y + ridge x.
+            let mut gradient: Vec<f64> = x.iter().map(|x| f64::from(case.ridges[row] * x)).collect();
+            let mut size = 1e-30f64;
+            for e in case.offsets[row]..case.offsets[row + 1] {
+                let y = &case.factors[case.columns[e] as usize * 9..][..9];
+                let (w, t) = (f64::from(case.weights[e]), f64::from(targets[e]));
+                let miss = y.iter().zip(x).map(|(y, x)| f64::from(y * x)).sum::<f64>() - t;
+                loss += w * miss * miss;
+                squares += w * t * t;
+                for (g, y) in gradient.iter_mut().zip(y) {
+                    *g += w * miss * f64::from(*y);
+                    size = size.max((w * t * f64::from(*y)).abs());
+                }
+            }
+            let entries = (case.offsets[row + 1] - case.offsets[row]) as f64;
+            let worst = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+            assert!(worst < 2e-4 * size * entries.sqrt().max(1.0), "row {row}: {worst}");
+            loss += x.iter().map(|x| f64::from(case.ridges[row] * x * x)).sum::<f64>();
+        }
+        assert!(
+            (loss - (squares - gain)).abs() < 1e-3 * loss,
+            "{loss} {}",
+            squares - gain
+        );
     }
 
     #[test]

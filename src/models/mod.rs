@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,9 @@ pub static ASSESSMENTS: &[Assessment] = &[
         word: "EVALUATE",
         function: "ML.EVALUATE",
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
-                  classifier; davies_bouldin_index and mean_squared_distance of k-means. Rows whose label is NULL are left out.",
+                  classifier; davies_bouldin_index and mean_squared_distance of k-means; errors of a factorization of explicit feedback, \
+                  mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback. \
+                  Rows whose label is NULL are left out.",
         options: THRESHOLD,
         example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
     },
@@ -230,7 +232,8 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "WEIGHTS",
         function: "ML.WEIGHTS",
         summary: "The weights of a linear model, a row for each feature: a number's weight in its own units, or the weights of a column's \
-                  categories.",
+                  categories. Of a factorization: the factors and the intercept of each user and item, and the mean rating as \
+                  global__INTERCEPT__ (0 for implicit feedback).",
         options: STANDARDIZE,
         example: "SELECT * FROM ML.WEIGHTS('churn')",
     },
@@ -285,6 +288,12 @@ pub trait ModelType: Debug + Send + Sync {
     /// Options, as SQL writes them, that `CREATE MODEL` sets where they are not given: BigQuery ML's defaults where the verb has others.
     fn statement_defaults(&self) -> &'static [(&'static str, &'static str)] {
         &[]
+    }
+
+    /// Whether one of [`ModelType::statement_defaults`] makes sense beside the options of the statement: `given` is the text of an option
+    /// that was given.
+    fn statement_default_applies(&self, _option: &str, _given: &dyn Fn(&str) -> Option<String>) -> bool {
+        true
     }
 
     /// Which column plays which part, and whether the options make sense for these columns. Called when a
@@ -632,6 +641,18 @@ pub trait Model: Debug + Send + Sync {
         Err(Error::request(format!("ML.{word} says nothing of models of this type")))
     }
 
+    /// What is stored after a fit of how good the model is: as [`Model::assess`] of `ML.EVALUATE`, by rows that were held out or by those
+    /// of the fit; none for models that have no label to compare with.
+    ///
+    /// # Errors
+    /// As [`Model::assess`].
+    fn judge(&self, rows: &dyn Rows, stop: &dyn Fn() -> bool) -> Result<Option<RecordBatch>> {
+        match self.label() {
+            Some(_) => self.assess("EVALUATE", rows, &Options::default(), stop).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The metrics of `ML.EVALUATE` that the model knows of its own training rows.
     fn own_metrics(&self) -> Option<Vec<Option<f64>>> {
         None
@@ -651,6 +672,14 @@ pub trait Recommender: Send + Sync {
     fn item_field(&self) -> FieldRef;
     /// All users of the training rows, ascending.
     fn users(&self) -> ArrayRef;
+    /// All items of the training rows, ascending.
+    fn items(&self) -> ArrayRef;
+    /// The pairs of each of `ids`, which are users or items as `given` says, with all values of the other kind or the best of them: what
+    /// `ML.PREDICT` says of each. A score is NULL where that would be.
+    ///
+    /// # Errors
+    /// The column is neither integer nor text.
+    fn pairs(&self, given: Given, ids: &ArrayRef, options: PairOptions) -> Result<Pairs>;
     /// The `n` best items for each of `users` (a column of integers or text): those that they already have are left out if
     /// `exclude_seen`. An unknown or NULL user gets the popular items.
     ///
@@ -676,6 +705,35 @@ pub trait Recommender: Send + Sync {
         compute: &Compute<'_>,
         each: &mut dyn FnMut(ArrayRef, Recommendations) -> Result<bool>,
     ) -> Result<()>;
+}
+
+/// Which side of a pair is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// Users; the items are filled in.
+    User,
+    /// Items; the users are filled in.
+    Item,
+}
+
+/// Which pairs are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PairOptions {
+    /// So many for each value that is given, the best first; all, in the order of the others' values, without.
+    pub top_k: Option<usize>,
+    /// Whether pairs of the training rows are left out.
+    pub exclude_seen: bool,
+}
+
+/// Pairs with their scores.
+#[derive(Debug, Clone)]
+pub struct Pairs {
+    /// The row of the value that was given, ascending.
+    pub rows: UInt32Array,
+    /// The other value.
+    pub partners: ArrayRef,
+    /// The score; NULL for a stranger of implicit feedback.
+    pub scores: Float64Array,
 }
 
 /// What ranking may use.

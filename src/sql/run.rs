@@ -270,14 +270,13 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
     });
     let mut form = create.function_form().text;
     // BigQuery ML's defaults where they are not those of the verbs.
+    let given = |option: &str| {
+        let spec = kind.options().iter().find(|spec| spec.name == option)?;
+        create.options.iter().find(|o| spec.answers_to(&o.name))
+    };
+    let text_of = |option: &str| given(option).and_then(|o| o.value.text());
     for (option, value) in kind.statement_defaults() {
-        let answers = |spec: &&crate::options::OptionSpec| spec.name == *option;
-        let spec = kind.options().iter().find(answers);
-        let given = create
-            .options
-            .iter()
-            .any(|o| spec.is_some_and(|s| s.answers_to(&o.name)));
-        if !given {
+        if given(option).is_none() && kind.statement_default_applies(option, &text_of) {
             form.truncate(form.trim_end().len() - 1);
             form.push_str(&format!(", {option} => {value})"));
         }

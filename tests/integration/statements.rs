@@ -159,6 +159,14 @@ async fn scripts_in_the_spelling_of_bigquery() {
         "CREATE OR REPLACE MODEL films.taste OPTIONS(model_type='matrix_factorization', feedback_type='implicit', user_col='user_id',
            item_col='movie_id', rating_col='rating', num_factors=8) AS SELECT user_id, movie_id, rating FROM ratings",
         "SELECT * FROM RECOMMEND(MODEL films.taste, (SELECT DISTINCT user_id FROM ratings WHERE user_id < 3), n => 3)",
+        "CREATE OR REPLACE MODEL films.stars OPTIONS(model_type='matrix_factorization', user_col='user_id', item_col='movie_id', l2_reg=9.83,
+           num_factors=34) AS SELECT user_id, movie_id, rating FROM ratings",
+        "SELECT * FROM ML.EVALUATE(MODEL films.stars)",
+        "SELECT * FROM ML.EVALUATE(MODEL films.taste, TABLE ratings)",
+        "SELECT user_id, movie_id, predicted_rating FROM ML.RECOMMEND(MODEL films.stars, (SELECT 7 AS user_id)) ORDER BY predicted_rating DESC LIMIT 5",
+        "SELECT movie_id, predicted_rating_confidence FROM ML.RECOMMEND(MODEL films.taste, STRUCT(3 AS top_k))",
+        "SELECT feature, factor_weights, intercept FROM ML.WEIGHTS(MODEL films.stars) WHERE feature != 'global__INTERCEPT__'",
+        "SELECT feature, ml_generate_embedding_result FROM ML.GENERATE_EMBEDDING(MODEL films.stars) WHERE processed_input = 'movie_id'",
     ];
     let ctx = context("generic");
     run(&ctx, tables).await.unwrap();

@@ -208,6 +208,7 @@ impl<'a> Problem<'a> {
             factor_count: self.factor_count,
             unobserved_weight: self.unobserved_weight,
             ridges: side.ridges,
+            targets: None,
         }
     }
 

@@ -118,6 +118,7 @@ impl Data {
             factor_count: self.n,
             unobserved_weight: self.unobserved,
             ridges: users.ridges,
+            targets: None,
         };
         let mut x = vec![0f32; users.row_count() * self.n];
         for (row, x) in x.chunks_exact_mut(self.n).enumerate() {

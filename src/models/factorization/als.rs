@@ -5,7 +5,8 @@ use std::time::Instant;
 use rand::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::interactions::Interactions;
+use super::interactions::{Interactions, Learned};
+use super::options::Factors;
 use crate::error::Result;
 use crate::kernels::factor::{Alternation, Side};
 use crate::models::{FitContext, Pass};
@@ -13,7 +14,7 @@ use crate::models::{FitContext, Pass};
 /// The checked options of the method; `None` is a default that looks at the data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Als {
-    pub(super) factors: usize,
+    pub(super) factors: Factors,
     pub(super) iterations: usize,
     /// Weight of an observed pair per unit of rating; by default such that the mean is 1.
     pub(super) alpha: Option<f64>,
@@ -29,17 +30,17 @@ pub(super) struct Als {
 /// share of pairs that those data observe. (Their λ for ML-1M, 0.007, is the default of `l2`.)
 const UNOBSERVED_SHARE: f64 = 20.0;
 
-/// User and item factors, row-major, and the passes that led there.
+/// User and item factors, row-major, how many each has, and the passes that led there.
 ///
 /// # Errors
 /// Too little memory, or cancellation.
 pub(super) fn fit(
     options: &Als,
-    users: &Interactions,
-    ratings: &[f32],
+    learned: &Learned,
     context: &FitContext<'_>,
-) -> Result<(Vec<f32>, Vec<f32>, Vec<Pass>)> {
-    let n = options.factors;
+) -> Result<(usize, Vec<f32>, Vec<f32>, Vec<Pass>)> {
+    let (users, ratings) = (&learned.interactions, &learned.ratings);
+    let n = options.factors.count(learned.row_count);
     let (items, from) = users.transposed();
     let (user_count, item_count) = (users.user_count(), items.user_count());
     context.memory.take(
@@ -111,12 +112,12 @@ pub(super) fn fit(
     }
     context.check_cancelled()?;
     let (user_factors, item_factors) = alternation.finish()?;
-    Ok((user_factors, item_factors, passes))
+    Ok((n, user_factors, item_factors, passes))
 }
 
 /// Small random factors whose products have a deviation of about 0.01, whatever their number. A row's depend on the seed and
 /// its place among the sorted items alone.
-fn initial(rows: usize, n: usize, seed: u64) -> Vec<f32> {
+pub(super) fn initial(rows: usize, n: usize, seed: u64) -> Vec<f32> {
     let scale = 0.1 * (3.0 / n as f64).sqrt();
     let mut factors = Vec::with_capacity(rows * n);
     for row in 0..rows as u64 {

@@ -17,8 +17,8 @@ use crate::models::{FitContext, Roles, Rows, field};
 /// The code of a value that is no known identifier.
 pub(super) const UNKNOWN: u32 = u32::MAX;
 
-/// A rating above this is taken as this: its confidence already outweighs everything else about the pair, and squares of it
-/// stay far from the limits of f32.
+/// A rating above this is taken as this (and one below its negative as that): its confidence already outweighs everything else about
+/// the pair, and squares of it stay far from the limits of f32.
 const LARGEST_RATING: f64 = 1e12;
 
 /// What identifiers are compared as.
@@ -349,13 +349,47 @@ impl Interactions {
     }
 }
 
+/// What the ratings of a pair come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feedback {
+    /// The sum of those above 0.
+    Implicit,
+    /// The mean of all that are finite.
+    Explicit,
+}
+
+impl Feedback {
+    /// Whether a number is a rating.
+    pub(super) fn takes(self, rating: f64) -> bool {
+        rating.is_finite() && (rating > 0.0 || self == Feedback::Explicit)
+    }
+
+    /// What a rating is called that is none.
+    fn rating_name(self) -> &'static str {
+        match self {
+            Feedback::Implicit => "positive, finite",
+            Feedback::Explicit => "finite",
+        }
+    }
+
+    /// The rating of a pair from all its ratings, ascending.
+    fn join(self, pair: &[(u64, f64)]) -> f64 {
+        let bounded = pair.iter().map(|(_, r)| r.clamp(-LARGEST_RATING, LARGEST_RATING));
+        let rating = match self {
+            Feedback::Implicit => bounded.sum::<f64>(),
+            Feedback::Explicit => bounded.sum::<f64>() / pair.len() as f64,
+        };
+        rating.clamp(-LARGEST_RATING, LARGEST_RATING)
+    }
+}
+
 /// The rows of a query, read.
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) users: Ids,
     pub(super) items: Ids,
     pub(super) interactions: Interactions,
-    /// The sum of the ratings of each entry.
+    /// The rating of each entry, as [`Feedback`] joins those of a pair.
     pub(super) ratings: Vec<f32>,
     /// How many rows were used.
     pub(super) row_count: u64,
@@ -363,12 +397,18 @@ pub(super) struct Learned {
     pub(super) notices: Vec<String>,
 }
 
-/// Reads all rows. Rows without a user, an item or a positive, finite rating are dropped and counted; ratings of one pair
-/// are added up in ascending order, so that the order of the rows changes nothing.
+/// Reads all rows. Rows without a user, an item or a rating are dropped and counted; ratings of one pair are joined in ascending order,
+/// so that the order of the rows changes nothing.
 ///
 /// # Errors
 /// No row is left, too little memory, or cancellation.
-pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitContext<'_>) -> Result<Learned> {
+pub(super) fn read(
+    verb: &str,
+    feedback: Feedback,
+    rows: &dyn Rows,
+    roles: &Roles,
+    context: &FitContext<'_>,
+) -> Result<Learned> {
     let schema = rows.schema();
     let (Some(user), Some(item)) = (roles.user, roles.item) else {
         return Err(Error::request(format!("{verb} needs a user column and an item column")));
@@ -406,7 +446,7 @@ pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitCont
                 Some(r) => r.value(row),
                 None => 1.0,
             };
-            if !(rating > 0.0 && rating.is_finite()) {
+            if !feedback.takes(rating) {
                 without_rating += 1;
                 continue;
             }
@@ -421,9 +461,10 @@ pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitCont
     }
     if entries.is_empty() {
         return Err(Error::data(format!(
-            "{verb}: no row has a user ('{}'), an item ('{}') and a positive rating; there is nothing to learn from",
+            "{verb}: no row has a user ('{}'), an item ('{}') and a {} rating; there is nothing to learn from",
             user_field.name(),
-            item_field.name()
+            item_field.name(),
+            feedback.rating_name()
         )));
     }
     let mut notices = vec![];
@@ -432,7 +473,8 @@ pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitCont
     }
     if without_rating > 0 {
         notices.push(format!(
-            "{without_rating} row(s) without a positive, finite rating were dropped"
+            "{without_rating} row(s) without a {} rating were dropped",
+            feedback.rating_name()
         ));
     }
     let (user_values, user_ranks) = user_codes.sorted(user_kind, &value_type(user_field.data_type()))?;
@@ -451,7 +493,7 @@ pub(super) fn read(verb: &str, rows: &dyn Rows, roles: &Roles, context: &FitCont
     let users = distinct(&user_values, user_field.name(), "user")?;
     let items = distinct(&item_values, item_field.name(), "item")?;
     let row_count = entries.len() as u64;
-    let (interactions, ratings) = add_up(&entries, users.len(), items.len());
+    let (interactions, ratings) = join(feedback, &entries, users.len(), items.len());
     Ok(Learned {
         users,
         items,
@@ -469,13 +511,12 @@ impl Interner {
 }
 
 /// Sorted (user · 2³² + item, rating) entries as a matrix, each pair once.
-fn add_up(entries: &[(u64, f64)], user_count: usize, item_count: usize) -> (Interactions, Vec<f32>) {
+fn join(feedback: Feedback, entries: &[(u64, f64)], user_count: usize, item_count: usize) -> (Interactions, Vec<f32>) {
     let mut offsets = vec![0usize; user_count + 1];
     let (mut items, mut ratings) = (vec![], vec![]);
     for pair in entries.chunk_by(|a, b| a.0 == b.0) {
-        let rating: f64 = pair.iter().map(|(_, rating)| rating).sum();
         items.push(pair[0].0 as u32);
-        ratings.push(rating.min(LARGEST_RATING) as f32);
+        ratings.push(feedback.join(pair) as f32);
         offsets[(pair[0].0 >> 32) as usize + 1] += 1;
     }
     for user in 0..user_count {
@@ -492,7 +533,7 @@ fn add_up(entries: &[(u64, f64)], user_count: usize, item_count: usize) -> (Inte
 }
 
 /// A column as f64.
-fn numbers(verb: &str, column: &ArrayRef) -> Result<Float64Array> {
+pub(super) fn numbers(verb: &str, column: &ArrayRef) -> Result<Float64Array> {
     let column = cast(column, &DataType::Float64)
         .map_err(|e| Error::request(format!("{verb}: the rating column is no number")).with_source(e))?;
     Ok(column.as_primitive::<Float64Type>().clone())

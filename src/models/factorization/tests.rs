@@ -1,17 +1,24 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::arrow::array::{DictionaryArray, Int8Array, Int32Array, StringArray, StringViewArray, UInt64Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int8Array, Int32Array, RecordBatch, StringArray,
+    StringViewArray, UInt64Array,
+};
 use datafusion::arrow::datatypes::Int32Type;
+use serde_json::json;
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::kernels::compute::Compute;
 use crate::metrics::ranking;
-use crate::models::{MemoryBudget, MemoryRows, Observer, Pass, Silent, UnlimitedMemory};
+use crate::models::{
+    MemoryBudget, MemoryRows, Observer, Parts, Pass, RecommendContext, Recommendations, Silent, UnlimitedMemory,
+};
 use crate::options::Value;
 
-fn options(named: &[(&str, Value)]) -> Options {
+pub(super) fn options(named: &[(&str, Value)]) -> Options {
     try_options(named).unwrap()
 }
 
@@ -23,24 +30,29 @@ fn try_options(named: &[(&str, Value)]) -> Result<Options> {
     )
 }
 
-fn text(value: &str) -> Value {
+pub(super) fn text(value: &str) -> Value {
     Value::Text(value.into())
 }
 
 /// The usual options, then these.
-fn usual(more: &[(&str, Value)]) -> Options {
+pub(super) fn usual(more: &[(&str, Value)]) -> Options {
     let mut named = vec![("user", text("u")), ("item", text("i"))];
     named.extend(more.iter().cloned());
     options(&named)
 }
 
-fn rows(columns: &[(&str, ArrayRef)]) -> MemoryRows {
+pub(super) fn rows(columns: &[(&str, ArrayRef)]) -> MemoryRows {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, c)| (*n, Arc::clone(c), true))).unwrap();
     MemoryRows::new(batch.schema(), vec![batch])
 }
 
-fn fit_with(rows: &MemoryRows, options: &Options, threads: usize, memory: &dyn MemoryBudget) -> Result<Fitted> {
+pub(super) fn fit_with(
+    rows: &MemoryRows,
+    options: &Options,
+    threads: usize,
+    memory: &dyn MemoryBudget,
+) -> Result<Fitted> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let cancel = AtomicBool::new(false);
     let context = FitContext {
@@ -53,11 +65,11 @@ fn fit_with(rows: &MemoryRows, options: &Options, threads: usize, memory: &dyn M
     Factorization.fit(rows, &roles, options, &context)
 }
 
-fn fit(rows: &MemoryRows, options: &Options) -> Fitted {
+pub(super) fn fit(rows: &MemoryRows, options: &Options) -> Fitted {
     fit_with(rows, options, 2, &UnlimitedMemory).unwrap()
 }
 
-fn recommend(model: &dyn Model, users: &ArrayRef, n: usize, exclude_seen: bool) -> Recommendations {
+pub(super) fn recommend(model: &dyn Model, users: &ArrayRef, n: usize, exclude_seen: bool) -> Recommendations {
     let cancel = AtomicBool::new(false);
     let context = RecommendContext {
         pool: None,
@@ -70,16 +82,16 @@ fn recommend(model: &dyn Model, users: &ArrayRef, n: usize, exclude_seen: bool) 
         .unwrap()
 }
 
-fn integers(values: &[i32]) -> ArrayRef {
+pub(super) fn integers(values: &[i32]) -> ArrayRef {
     Arc::new(Int32Array::from(values.to_vec()))
 }
 
-fn doubles(values: &[f64]) -> ArrayRef {
+pub(super) fn doubles(values: &[f64]) -> ArrayRef {
     Arc::new(Float64Array::from(values.to_vec()))
 }
 
 /// Two tastes: users 0..10 have items 0..6, users 10..20 items 6..12, each but two; item 12 is everybody's.
-fn two_tastes() -> (Vec<i32>, Vec<i32>) {
+pub(super) fn two_tastes() -> (Vec<i32>, Vec<i32>) {
     let (mut users, mut items) = (vec![], vec![]);
     for user in 0..20 {
         let first = if user < 10 { 0 } else { 6 };
@@ -102,7 +114,7 @@ fn both_methods() -> [Options; 2] {
     ]
 }
 
-fn reload(model: &dyn Model) -> Result<Arc<dyn Model>> {
+pub(super) fn reload(model: &dyn Model) -> Result<Arc<dyn Model>> {
     reload_changed(model, |_| {})
 }
 
@@ -262,11 +274,11 @@ fn nothing_left_is_an_error() {
     let rows = rows(&[("u", integers(&[1])), ("i", integers(&[1])), ("r", doubles(&[-1.0]))]);
     let error = fit_with(&rows, &usual(&[("rating", text("r"))]), 1, &UnlimitedMemory).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
-    assert!(error.to_string().contains("positive rating"), "{error}");
+    assert!(error.to_string().contains("a positive, finite rating"), "{error}");
 }
 
 /// The tables of a model, to compare two to the bit.
-fn stored(fitted: &Fitted) -> Vec<(String, RecordBatch)> {
+pub(super) fn stored(fitted: &Fitted) -> Vec<(String, RecordBatch)> {
     fitted.model.parts().unwrap().tables
 }
 
@@ -343,7 +355,8 @@ fn a_stored_model_scores_the_same() {
 #[test]
 fn corrupt_parts_are_errors() {
     let (users, items) = two_tastes();
-    let rows = rows(&[("u", integers(&users)), ("i", integers(&items))]);
+    let ones = doubles(&vec![1.0; users.len()]);
+    let rows = rows(&[("u", integers(&users)), ("i", integers(&items)), ("r", ones)]);
     let refused = |model: &dyn Model, what: &str, change: &dyn Fn(&mut Parts)| {
         let error = reload_changed(model, |parts| change(parts)).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Model, "{what}");
@@ -352,7 +365,8 @@ fn corrupt_parts_are_errors() {
             "{what}: {error}"
         );
     };
-    for options in both_methods() {
+    let explicit = usual(&[("rating", text("r")), ("feedback_type", text("explicit"))]);
+    for options in both_methods().into_iter().chain([explicit]) {
         let model = fit(&rows, &options).model;
         let tables = model.parts().unwrap().tables.len();
         for t in 0..tables {
@@ -402,7 +416,6 @@ fn requests_that_cannot_be() {
     assert!(message(&[u.clone(), ("item", text("u"))]).contains("at once"));
     assert!(message(&[u.clone(), i.clone(), ("rating", text("i"))]).contains("at once"));
     assert!(message(&[u.clone(), i.clone(), ("rating", text("t"))]).contains("must be a number"));
-    assert!(message(&[u.clone(), i.clone(), ("feedback_type", text("explicit"))]).contains("implicit feedback only"));
     assert!(message(&[u.clone(), i.clone(), ("factors", Value::Int(0))]).contains("1,024"));
     assert!(
         message(&[

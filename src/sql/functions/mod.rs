@@ -5,6 +5,7 @@ pub(crate) mod describe;
 pub(crate) mod feature_info;
 pub(crate) mod google;
 pub(crate) mod inputs;
+pub(crate) mod pairs;
 pub(crate) mod recommend;
 pub(crate) mod rows;
 pub(crate) mod scalar;
@@ -44,6 +45,7 @@ pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> =
     for about in ROW_FUNCTIONS {
         all.push(Box::new(rows::Rowwise(about)));
     }
+    all.push(Box::new(pairs::Recommendations));
     all.push(Box::new(training_info::TrainingInfoFunction));
     all.push(Box::new(feature_info::FeatureInfo));
     for about in ASSESSMENTS {

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StructArray};
-use datafusion::arrow::datatypes::{DataType, Fields};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::Result as DataFusionResult;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{
@@ -65,31 +65,7 @@ impl RelationFunction for Rowwise {
         let options = Options::parse(function, &self.options_of(&loaded), arguments.named)?;
         let inputs = ModelInputs::of(function, &loaded, input)?;
         check_new_columns(function, &inputs.columns, &added)?;
-        let call = ScalarUDF::from(RowUdf {
-            loaded,
-            word,
-            options,
-            fields: Fields::from(added.clone()),
-            signature: Signature::variadic_any(Volatility::Stable),
-        })
-        .call(inputs.features.clone());
-        let answer = "__answer";
-        let columns = 0..inputs.columns.fields().len();
-        // The query's columns keep their qualifiers: an optimizer rule that moves field accesses would otherwise meet them
-        // under two names.
-        let inner: Vec<Expr> = std::iter::once(call.alias(answer))
-            .chain(columns.clone().map(|i| inputs.column(i)))
-            .collect();
-        let outer: Vec<Expr> = added
-            .iter()
-            .map(|f| get_field(ident(answer), f.name().as_str()).alias(f.name()))
-            .chain(columns.map(|i| inputs.column(i)))
-            .collect();
-        Ok(LogicalPlanBuilder::from(inputs.plan)
-            .project(inner)?
-            .project(outer)?
-            .alias(word.to_lowercase())?
-            .build()?)
+        answer_rows(word, &loaded, inputs, &added, &options)
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -108,6 +84,44 @@ impl RelationFunction for Rowwise {
             example: about.example.into(),
         }]
     }
+}
+
+/// The columns `added` that a function of [`ROW_FUNCTIONS`] gives of rows, then the rows' own.
+///
+/// # Errors
+/// DataFusion refuses.
+pub(crate) fn answer_rows(
+    word: &'static str,
+    loaded: &Arc<LoadedModel>,
+    inputs: ModelInputs,
+    added: &[FieldRef],
+    options: &Options,
+) -> Result<LogicalPlan> {
+    let call = ScalarUDF::from(RowUdf {
+        loaded: Arc::clone(loaded),
+        word,
+        options: options.clone(),
+        fields: Fields::from(added.to_vec()),
+        signature: Signature::variadic_any(Volatility::Stable),
+    })
+    .call(inputs.features.clone());
+    let answer = "__answer";
+    let columns = 0..inputs.columns.fields().len();
+    // The query's columns keep their qualifiers: an optimizer rule that moves field accesses would otherwise meet them
+    // under two names.
+    let inner: Vec<Expr> = std::iter::once(call.alias(answer))
+        .chain(columns.clone().map(|i| inputs.column(i)))
+        .collect();
+    let outer: Vec<Expr> = added
+        .iter()
+        .map(|f| get_field(ident(answer), f.name().as_str()).alias(f.name()))
+        .chain(columns.map(|i| inputs.column(i)))
+        .collect();
+    Ok(LogicalPlanBuilder::from(inputs.plan)
+        .project(inner)?
+        .project(outer)?
+        .alias(word.to_lowercase())?
+        .build()?)
 }
 
 /// All columns that a model adds to a row, as a struct.
