@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, list, nearest};
@@ -317,6 +321,55 @@ impl Options {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.given.iter().map(|(k, v)| (k.as_str(), v))
     }
+}
+
+/// A scalar as an option's value; none for types that no option takes.
+pub(crate) fn value_of(scalar: &ScalarValue) -> Option<Value> {
+    if scalar.is_null() {
+        return Some(Value::Null);
+    }
+    Some(match scalar {
+        ScalarValue::Boolean(Some(v)) => Value::Bool(*v),
+        ScalarValue::Utf8(Some(v)) | ScalarValue::LargeUtf8(Some(v)) | ScalarValue::Utf8View(Some(v)) => {
+            Value::Text(v.clone())
+        }
+        ScalarValue::Dictionary(_, inner) => value_of(inner)?,
+        ScalarValue::List(list) => values(&list.value(0))?,
+        ScalarValue::LargeList(list) => values(&list.value(0))?,
+        ScalarValue::FixedSizeList(list) => values(&list.value(0))?,
+        ScalarValue::Struct(array) => Value::Struct(
+            array
+                .column_names()
+                .iter()
+                .zip(array.columns())
+                .map(|(name, column)| {
+                    Some((
+                        (*name).to_string(),
+                        value_of(&ScalarValue::try_from_array(column, 0).ok()?)?,
+                    ))
+                })
+                .collect::<Option<_>>()?,
+        ),
+        other if other.data_type().is_integer() => {
+            let wide = other.cast_to(&DataType::Int64).ok()?;
+            match wide {
+                ScalarValue::Int64(Some(v)) => Value::Int(v),
+                _ => return None,
+            }
+        }
+        other if other.data_type().is_numeric() => match other.cast_to(&DataType::Float64).ok()? {
+            ScalarValue::Float64(Some(v)) => Value::Float(v),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn values(array: &dyn Array) -> Option<Value> {
+    (0..array.len())
+        .map(|i| value_of(&ScalarValue::try_from_array(array, i).ok()?))
+        .collect::<Option<Vec<_>>>()
+        .map(Value::List)
 }
 
 #[cfg(test)]

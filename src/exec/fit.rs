@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{Array, AsArray, BooleanArray};
-use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -15,11 +14,12 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
-use crate::error::{Error, ErrorKind};
-use crate::features::statistics;
+use super::learn::{Learning, Tuning};
+use super::transform::TransformJob;
+use crate::error::Error;
 use crate::kernels::compute::Compute;
-use crate::models::split::{SelectedRows, Split};
-use crate::models::{Evaluation, FitContext, Fitted, MemoryBudget, Model, ModelType, Roles, Rows};
+use crate::models::split::Split;
+use crate::models::{FitContext, Fitted, MemoryBudget, ModelType, Roles, Rows};
 use crate::options::Options;
 use crate::session::Session;
 
@@ -34,6 +34,12 @@ pub(crate) struct FitJob {
     pub schema: SchemaRef,
     /// Which rows are held out of the fit, to judge the model by; its column is one of `schema`.
     pub split: Option<Split>,
+    /// What is made of those columns before the model sees them; `roles` are of what it makes.
+    pub transform: Option<TransformJob>,
+    /// In how many folds the model is judged, besides.
+    pub folds: Option<usize>,
+    /// The options that are searched for.
+    pub tuning: Option<Tuning>,
     /// Whether the model is judged after the fit: by the rows held out, or by its own.
     pub judge: bool,
 }
@@ -136,8 +142,8 @@ impl FitJob {
         let told = metrics.clone();
         let cancel = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        let reservation =
-            MemoryConsumer::new(format!("datafusion-ml {}", self.model_type.name())).register(context.memory_pool());
+        let consumer = MemoryConsumer::new(format!("datafusion-ml {}", self.model_type.name()));
+        let memory = Arc::clone(context.memory_pool());
         let task = tokio::task::spawn_blocking(move || -> crate::error::Result<FitResult> {
             if rows.row_count() == 0 {
                 return Err(Error::data(format!(
@@ -147,7 +153,9 @@ impl FitJob {
             }
             let observer = self.session.observer();
             let _finish = FinishOnDrop(Arc::clone(&observer));
-            let budget = PoolBudget { reservation };
+            let budget = PoolBudget {
+                reservation: consumer.clone_with_new_id().register(&memory),
+            };
             let compute = Session::compute(&pool, &cancel, &settings);
             let fit_context = FitContext {
                 compute: &compute,
@@ -155,33 +163,17 @@ impl FitJob {
                 observer: observer.as_ref(),
                 memory: &budget,
             };
-            let held_out = match &self.split {
-                Some(split) => split.held_out(&rows)?,
-                None => None,
+            let budget_of = || -> Box<dyn MemoryBudget> {
+                Box::new(PoolBudget {
+                    reservation: consumer.clone_with_new_id().register(&memory),
+                })
             };
-            let all_columns: Vec<usize> = (0..rows.schema().fields().len()).collect();
-            let mut fitted = match &held_out {
-                Some(marks) => {
-                    let learned_from = SelectedRows::new(&rows, Some(marks), false, all_columns.clone())?;
-                    if learned_from.row_count() == 0 {
-                        return Err(Error::data(
-                            "every row is held out to judge the model by; leave some to learn from",
-                        ));
-                    }
-                    self.model_type
-                        .fit(&learned_from, &self.roles, &self.options, &fit_context)?
-                }
-                None => self.model_type.fit(&rows, &self.roles, &self.options, &fit_context)?,
+            let learning = Learning {
+                job: &self,
+                context: &fit_context,
+                budget: &budget_of,
             };
-            if self.judge {
-                let learned_from: Box<dyn Rows> = match &held_out {
-                    Some(marks) => Box::new(SelectedRows::new(&rows, Some(marks), false, all_columns)?),
-                    None => Box::new(SelectedRows::new(&rows, None, true, all_columns)?),
-                };
-                let columns = fitted.model.feature_columns();
-                fitted.info.features = statistics::of_rows(learned_from.as_ref(), columns, &fit_context)?;
-                fitted.info.evaluation = judge(fitted.model.as_ref(), &rows, held_out.as_deref(), &compute)?;
-            }
+            let mut fitted = learning.run(&rows)?;
             for notice in compute.notices() {
                 observer.notice(&notice);
                 fitted.info.notices.push(notice);
@@ -198,44 +190,6 @@ impl FitJob {
         passes.add(result.fitted.info.passes.len());
         Ok(result)
     }
-}
-
-/// How good a model is on the rows that are marked, or on all of them; none for models that are not judged.
-fn judge(
-    model: &dyn Model,
-    rows: &dyn Rows,
-    held_out: Option<&[BooleanArray]>,
-    compute: &Compute<'_>,
-) -> crate::error::Result<Option<Evaluation>> {
-    const WORD: &str = "EVALUATE";
-    let Some(fields) = model.assess_fields(WORD) else {
-        return Ok(None);
-    };
-    let schema = rows.schema();
-    let columns = model
-        .feature_columns()
-        .iter()
-        .map(|c| c.name.as_str())
-        .chain(model.label())
-        .map(|name| crate::models::column_index("ML.TRAIN", &schema, name))
-        .collect::<crate::error::Result<Vec<_>>>()?;
-    let judged_by = SelectedRows::new(rows, held_out, true, columns)?;
-    let answer = match model.judge(&judged_by, &|| compute.is_cancelled()) {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return Ok(None),
-        // Rows that cannot judge, such as held-out ones without a label, do not undo a fit.
-        Err(e) if e.kind() == ErrorKind::Data => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let metric = |i: usize| {
-        let column = answer.column(i).as_primitive_opt::<Float64Type>()?;
-        column.is_valid(0).then(|| column.value(0))
-    };
-    Ok(Some(Evaluation {
-        row_count: judged_by.row_count() as u64,
-        held_out: held_out.is_some(),
-        metrics: (0..fields.len()).map(metric).collect(),
-    }))
 }
 
 type SharedFit<T> = Shared<BoxFuture<'static, std::result::Result<Arc<T>, Arc<DataFusionError>>>>;

@@ -2,17 +2,23 @@
 
 mod assess;
 mod collect;
+mod feature_call;
 mod fit;
+mod learn;
 mod pairs;
 mod plan;
 mod rank;
 mod score;
 mod train;
+mod transform;
 
 pub(crate) use assess::{AssessExec, AssessJob};
+pub(crate) use feature_call::{FeatureCall, constant, learner};
 pub(crate) use fit::{CancelOnDrop, FitJob, megabytes};
+pub(crate) use learn::{Hyperparameter, Tuning};
 pub(crate) use pairs::{PairColumn, PairsExec, PairsJob};
 pub(crate) use plan::FitExec;
 pub(crate) use rank::{RankOutput, recommendation_fields};
 pub(crate) use score::{OutputColumn, ScoreOutput};
 pub(crate) use train::{TrainOutput, training_info_batch, training_info_schema};
+pub(crate) use transform::{TransformColumn, TransformJob, settle_with};

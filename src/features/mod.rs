@@ -2,6 +2,7 @@
 
 mod counts;
 pub mod encode;
+pub mod functions;
 pub mod statistics;
 pub mod time_parts;
 pub(crate) mod values;

@@ -189,6 +189,7 @@ impl ModelType for LinearRegression {
                 predictor: LinearPredictor::new(encoder, coefficients, standard_errors).explained(Some(attributions)),
                 label: name,
                 l2,
+                freedom: Some(freedom),
             }),
             info: TrainingInfo {
                 passes: vec![pass],
@@ -205,6 +206,7 @@ impl ModelType for LinearRegression {
             predictor: LinearPredictor::from_artefact(artefact)?,
             label: artefact.setting("label")?,
             l2: artefact.setting("l2")?,
+            freedom: artefact.setting("degrees_of_freedom").ok(),
         }))
     }
 }
@@ -259,6 +261,8 @@ struct LinearModel {
     predictor: LinearPredictor,
     label: String,
     l2: f64,
+    /// Rows less parameters, of Student's t; none in models that were stored before it was kept.
+    freedom: Option<f64>,
 }
 
 impl Model for LinearModel {
@@ -366,7 +370,17 @@ impl Model for LinearModel {
         let standardize = options.bool("standardize", false);
         match word {
             "WEIGHTS" => self.predictor.weight_table(standardize).map(Some),
-            "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize).map(Some),
+            "ADVANCED_WEIGHTS" => {
+                let freedom = match options.text("distribution") {
+                    Some("t") => Some(self.freedom.ok_or_else(|| {
+                        Error::request(
+                            "ML.ADVANCED_WEIGHTS: this model was stored by an earlier version, without its degrees of freedom; train it again",
+                        )
+                    })?),
+                    _ => None,
+                };
+                self.predictor.advanced_weight_table(standardize, freedom).map(Some)
+            }
             "GLOBAL_EXPLAIN" if options.bool("class_level_explain", false) => Err(Error::request(
                 "ML.GLOBAL_EXPLAIN: option 'class_level_explain' is for classifiers, and this is a linear_reg; leave it out",
             )),
@@ -379,6 +393,9 @@ impl Model for LinearModel {
         let mut settings = serde_json::Map::new();
         settings.insert("label".into(), self.label.clone().into());
         settings.insert("l2".into(), self.l2.into());
+        if let Some(freedom) = self.freedom {
+            settings.insert("degrees_of_freedom".into(), freedom.into());
+        }
         Ok(Parts {
             tables: self.predictor.to_tables()?,
             settings,

@@ -1287,7 +1287,10 @@ impl Model for LogisticModel {
         let standardize = options.bool("standardize", false);
         match word {
             "WEIGHTS" => self.predictor.weight_table(standardize).map(Some),
-            "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize).map(Some),
+            "ADVANCED_WEIGHTS" if options.text("distribution") == Some("t") => Err(Error::request(
+                "ML.ADVANCED_WEIGHTS: option 'distribution' takes 't' of a linear_reg alone; leave it out",
+            )),
+            "ADVANCED_WEIGHTS" => self.predictor.advanced_weight_table(standardize, None).map(Some),
             "GLOBAL_EXPLAIN" => {
                 let all = self.predictor.global_explanation()?;
                 if !options.bool("class_level_explain", false) {

@@ -11,9 +11,12 @@ pub mod linear;
 pub mod logistic;
 mod normal_equations;
 mod predictor;
+pub mod search;
 pub mod split;
 pub mod transform;
+pub mod transform_only;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +36,7 @@ pub static MODELS: &[&dyn ModelType] = &[
     &logistic::LogisticRegression,
     &linear::LinearRegression,
     &factorization::Factorization,
+    &transform_only::TransformOnly,
 ];
 
 /// The model type that answers to `name` (`model_type => name`), in any case.
@@ -211,6 +215,17 @@ static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
     help: "Weights of standardised numbers instead of those in the units of the features.",
 }];
 
+static ADVANCED: &[OptionSpec] = &[
+    STANDARDIZE[0],
+    OptionSpec {
+        name: "distribution",
+        aliases: &[],
+        kind: OptionKind::Choice(&["normal", "t"]),
+        default: "'normal'",
+        help: "The distribution that p-values are of: the normal, as in BigQuery ML, or for linear_reg Student's t.",
+    },
+];
+
 static CLASS_LEVEL: &[OptionSpec] = &[OptionSpec {
     name: "class_level_explain",
     aliases: &[],
@@ -242,7 +257,7 @@ pub static DESCRIPTIONS: &[Description] = &[
         function: "ML.ADVANCED_WEIGHTS",
         summary: "The weights of a linear model with their standard errors and p-values (of the normal distribution), a row for each \
                   number and each category. Errors are those of an unpenalised fit.",
-        options: STANDARDIZE,
+        options: ADVANCED,
         example: "SELECT * FROM ML.ADVANCED_WEIGHTS('churn') ORDER BY p_value",
     },
     Description {
@@ -283,6 +298,11 @@ pub trait ModelType: Debug + Send + Sync {
     /// cross-fitting.
     fn stored_fit_options(&self, options: &Options) -> Options {
         options.clone()
+    }
+
+    /// Whether a model of this type is nothing without TRANSFORM.
+    fn needs_transform(&self) -> bool {
+        false
     }
 
     /// Options, as SQL writes them, that `CREATE MODEL` sets where they are not given: BigQuery ML's defaults where the verb has others.
@@ -477,6 +497,15 @@ pub struct TrainingInfo {
     /// How a query's columns become the features, if TRANSFORM says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<transform::Transform>,
+    /// How good models of the other folds were on each, under cross-validation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<Evaluation>,
+    /// The trials of a search for options, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<Trial>,
+    /// What people say of the model, such as its description.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// What `ML.EVALUATE` tells of a model without other rows.
@@ -488,6 +517,21 @@ pub struct Evaluation {
     pub held_out: bool,
     /// The metrics, in the order of [`Model::assess_fields`]; one that is not defined for the rows is none.
     pub metrics: Vec<Option<f64>>,
+}
+
+/// A trial of a search for options.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The options that the search chose.
+    pub options: Options,
+    /// How good the model was, unless it failed.
+    pub evaluation: Option<Evaluation>,
+    /// The loss after its last pass.
+    pub loss: Option<f64>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// Whether it is the one that was kept.
+    pub is_optimal: bool,
 }
 
 /// What a fit gives.

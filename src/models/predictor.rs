@@ -9,6 +9,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
 
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
 use crate::error::Result;
 use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, table_column};
@@ -272,13 +274,17 @@ impl LinearPredictor {
         )?)
     }
 
-    /// `ML.ADVANCED_WEIGHTS`: a row for each number and category.
-    pub(super) fn advanced_weight_table(&self, standardize: bool) -> Result<RecordBatch> {
+    /// `ML.ADVANCED_WEIGHTS`: a row for each number and category. P-values are of the normal distribution, or of Student's t with
+    /// that many degrees of freedom.
+    pub(super) fn advanced_weight_table(&self, standardize: bool, freedom: Option<f64>) -> Result<RecordBatch> {
         let weights = self.weights(standardize);
+        // Twice the distribution's upper tail.
         let p_value = |w: &Weight| {
             let z = w.weight.abs() / w.standard_error.filter(|e| *e > 0.0)?;
-            // Twice the normal distribution's upper tail.
-            Some(libm::erfc(z / std::f64::consts::SQRT_2))
+            match freedom {
+                None => Some(libm::erfc(z / std::f64::consts::SQRT_2)),
+                Some(freedom) => Some(2.0 * StudentsT::new(0.0, 1.0, freedom).ok()?.sf(z)),
+            }
         };
         let columns: [(&str, ArrayRef); 5] = [
             (

@@ -36,6 +36,14 @@ pub static SPLIT_OPTIONS: &[OptionSpec] = &[
         default: "none",
         help: "The column that 'custom' (a boolean) and 'seq' split by; it is no feature.",
     },
+    OptionSpec {
+        name: "cross_validate",
+        aliases: &[],
+        kind: OptionKind::Int { min: 2, max: 100 },
+        default: "none",
+        help: "In how many folds to judge: each by a model of the others' rows; ML.EVALUATE('model') tells all, their mean and deviation. \
+               The model itself learns from all rows.",
+    },
 ];
 
 /// Below so many rows 'auto_split' holds none out.
@@ -163,9 +171,34 @@ fn cut(marks: &[bool], rows: &dyn Rows) -> Vec<BooleanArray> {
         .collect()
 }
 
+/// For each of `count` folds, which rows of each batch are in it: by a hash of their content, so that copies of a row share a fold and
+/// the order of the rows does not show. Folds are as large as the hashes fall.
+///
+/// # Errors
+/// A spilled batch cannot be read.
+pub fn folds(rows: &dyn Rows, count: usize) -> Result<Vec<Vec<BooleanArray>>> {
+    let hashes = content_hashes(rows)?;
+    Ok((0..count as u64)
+        .map(|fold| {
+            let marks: Vec<bool> = hashes.iter().map(|h| mix(*h, 0xF01D) % count as u64 == fold).collect();
+            cut(&marks, rows)
+        })
+        .collect())
+}
+
 /// The rows with the lowest hashes of their content, `wanted` of them and those that equal the last: the same whatever the order of the
 /// rows.
 fn by_hash(rows: &dyn Rows, wanted: usize) -> Result<Vec<BooleanArray>> {
+    let hashes = content_hashes(rows)?;
+    let mut sorted = hashes.clone();
+    sorted.sort_unstable();
+    let limit = wanted.checked_sub(1).map(|last| sorted[last.min(sorted.len() - 1)]);
+    let marks: Vec<bool> = hashes.iter().map(|h| limit.is_some_and(|limit| *h <= limit)).collect();
+    Ok(cut(&marks, rows))
+}
+
+/// A hash of each row's content.
+fn content_hashes(rows: &dyn Rows) -> Result<Vec<u64>> {
     let schema = rows.schema();
     let plain = |t: &DataType| match t {
         DataType::Dictionary(_, value) => value.as_ref().clone(),
@@ -192,11 +225,7 @@ fn by_hash(rows: &dyn Rows, wanted: usize) -> Result<Vec<BooleanArray>> {
             hashes.push(pieces.fold(row.as_ref().len() as u64, mix));
         }
     }
-    let mut sorted = hashes.clone();
-    sorted.sort_unstable();
-    let limit = wanted.checked_sub(1).map(|last| sorted[last.min(sorted.len() - 1)]);
-    let marks: Vec<bool> = hashes.iter().map(|h| limit.is_some_and(|limit| *h <= limit)).collect();
-    Ok(cut(&marks, rows))
+    Ok(hashes)
 }
 
 /// Rows of another, those that a mask marks or those that it does not, with some of the columns.

@@ -1,7 +1,6 @@
 //! The arguments of a relation function: queries, constants, and options by name.
 
-use datafusion::arrow::array::Array;
-use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -9,7 +8,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::options::Value;
+use crate::options::{Value, value_of};
 
 /// What stands between the brackets of a relation function.
 #[derive(Debug)]
@@ -154,12 +153,53 @@ fn plan_query(
     })
 }
 
+/// What an option is called that is searched between two bounds.
+pub(crate) const HPARAM_RANGE: &str = "hparam_range";
+/// What an option is called that is searched among values.
+pub(crate) const HPARAM_CANDIDATES: &str = "hparam_candidates";
+
+/// The arguments of `HPARAM_RANGE(low, high)` or of `HPARAM_CANDIDATES([…])`, with the word.
+fn searched(e: &ast::Expr) -> Option<(&'static str, Vec<ast::Expr>)> {
+    let ast::Expr::Function(call) = e else {
+        return None;
+    };
+    let name = call.name.to_string();
+    let word = [HPARAM_RANGE, HPARAM_CANDIDATES]
+        .into_iter()
+        .find(|w| name.eq_ignore_ascii_case(w))?;
+    let ast::FunctionArguments::List(list) = &call.args else {
+        return None;
+    };
+    let arguments = list
+        .args
+        .iter()
+        .map(|a| match a {
+            ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => Some(e.clone()),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some((word, arguments))
+}
+
 fn constant(
     function: &str,
     option: Option<&str>,
     e: ast::Expr,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<Value> {
+    if let Some((word, arguments)) = searched(&e) {
+        let mut values = arguments
+            .into_iter()
+            .map(|a| constant(function, option, a, context))
+            .collect::<Result<Vec<_>>>()?;
+        // The candidates are one list.
+        if let (HPARAM_CANDIDATES, [Value::List(_)]) = (word, values.as_slice())
+            && let Some(Value::List(candidates)) = values.pop()
+        {
+            values = candidates;
+        }
+        return Ok(Value::Struct([(word.to_string(), Value::List(values))].into()));
+    }
     let text = e.to_string();
     let refuse = || match option {
         Some(name) => Error::request(format!(
@@ -179,58 +219,7 @@ fn constant(
         .and_then(|e| simplifier.simplify(e))
         .map_err(|_| refuse())?;
     match expr {
-        Expr::Literal(scalar, _) => value(&scalar).ok_or_else(refuse),
+        Expr::Literal(scalar, _) => value_of(&scalar).ok_or_else(refuse),
         _ => Err(refuse()),
     }
-}
-
-/// A scalar as an option's value; none for types that no option takes.
-pub(crate) fn value(scalar: &ScalarValue) -> Option<Value> {
-    if scalar.is_null() {
-        return Some(Value::Null);
-    }
-    Some(match scalar {
-        ScalarValue::Boolean(Some(v)) => Value::Bool(*v),
-        ScalarValue::Utf8(Some(v)) | ScalarValue::LargeUtf8(Some(v)) | ScalarValue::Utf8View(Some(v)) => {
-            Value::Text(v.clone())
-        }
-        ScalarValue::Dictionary(_, inner) => value(inner)?,
-        ScalarValue::List(list) => values(&list.value(0))?,
-        ScalarValue::LargeList(list) => values(&list.value(0))?,
-        ScalarValue::FixedSizeList(list) => values(&list.value(0))?,
-        ScalarValue::Struct(array) => Value::Struct(
-            array
-                .column_names()
-                .iter()
-                .zip(array.columns())
-                .map(|(name, column)| {
-                    Some((
-                        (*name).to_string(),
-                        value(&ScalarValue::try_from_array(column, 0).ok()?)?,
-                    ))
-                })
-                .collect::<Option<_>>()?,
-        ),
-        other if other.data_type().is_integer() => {
-            let wide = other.cast_to(&datafusion::arrow::datatypes::DataType::Int64).ok()?;
-            match wide {
-                ScalarValue::Int64(Some(v)) => Value::Int(v),
-                _ => return None,
-            }
-        }
-        other if other.data_type().is_numeric() => {
-            match other.cast_to(&datafusion::arrow::datatypes::DataType::Float64).ok()? {
-                ScalarValue::Float64(Some(v)) => Value::Float(v),
-                _ => return None,
-            }
-        }
-        _ => return None,
-    })
-}
-
-fn values(array: &dyn Array) -> Option<Value> {
-    (0..array.len())
-        .map(|i| value(&ScalarValue::try_from_array(array, i).ok()?))
-        .collect::<Option<Vec<_>>>()
-        .map(Value::List)
 }

@@ -118,6 +118,7 @@ pub fn topics() -> Vec<Topic> {
         out.push(Topic::of_verb(*model_type, Form::Scalar));
     }
     out.push(Topic::of_verb(&crate::models::kmeans::KMeans, Form::Window));
+    out.extend(super::functions::feature::topics());
     out.extend(super::functions::google::topics());
     out.extend(super::run::topics());
     out.extend(SETTINGS.iter().map(|s| Topic {

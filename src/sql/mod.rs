@@ -7,6 +7,7 @@ pub mod help;
 mod relation;
 mod run;
 mod statement;
+mod transform;
 
 pub use self::run::sql;
 #[cfg(feature = "shell")]
@@ -63,6 +64,7 @@ pub(crate) fn register(ctx: &SessionContext) -> Result<()> {
         }
     }
     ctx.register_udf(ScalarUDF::from(RecommendFunction::new(session)));
+    functions::feature::register(ctx)?;
     let fingerprint = functions::google::farm_fingerprint();
     // Whoever has one of that name already keeps it.
     if ctx.udf(fingerprint.name()).is_err() {

@@ -33,14 +33,20 @@ pub(crate) fn topics() -> Vec<Topic> {
     vec![
         topic(
             "CREATE MODEL",
-            "CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name OPTIONS (model_type = '…', option = value, …) AS query",
+            "CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name [TRANSFORM (select list)] OPTIONS (model_type = '…', option = value, …) AS query",
             &format!(
                 "Trains a model and stores it, as ML.TRAIN does, and gives its training information. The options are those of the model \
-                 type's verb, by either of their names; a logistic regression has no penalty unless l2_reg says so. Taken without \
+                 type's verb, by either of their names. What TRANSFORM makes of the query is learned from, and is made again at prediction. A logistic regression has no penalty unless l2_reg says so. Taken without \
                  effect: {}.",
                 without.join(", ")
             ),
             "CREATE OR REPLACE MODEL churn OPTIONS (model_type = 'logistic_reg', input_label_cols = ['churned']) AS SELECT * FROM customers",
+        ),
+        topic(
+            "ALTER MODEL",
+            "ALTER MODEL [IF EXISTS] name SET OPTIONS (description = '…', friendly_name = '…', labels = […])",
+            "Sets what DESCRIBE MODEL says of a model; stores that as a new version.",
+            "ALTER MODEL churn SET OPTIONS (description = 'who leaves, weekly')",
         ),
         topic(
             "DROP MODEL",
@@ -193,11 +199,7 @@ pub(crate) async fn run(ctx: &SessionContext, statement: Statement, text: &str) 
         Statement::DropModel(drop) => drop_model(ctx, &drop).await,
         Statement::DescribeModel(describe) => describe_model(ctx, &describe).await,
         Statement::ExportModel(export) => export_model(ctx, &export).await,
-        Statement::AlterModel(AlterModel { model, .. }) => Err(Error::request(format!(
-            "ALTER MODEL cannot change model '{}': a stored version stays as it is; train a new one with CREATE OR REPLACE MODEL",
-            model.text()
-        ))
-        .into()),
+        Statement::AlterModel(alter) => alter_model(ctx, &alter).await,
     }
 }
 
@@ -243,13 +245,6 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
         ))
         .into());
     }
-    if let Some(transform) = &create.transform {
-        return Err(Error::request(format!(
-            "CREATE MODEL does not take TRANSFORM yet; write its expressions into the query: AS SELECT {} FROM …",
-            transform.text.trim()
-        ))
-        .into());
-    }
     let Some(kind) = create.option("model_type").and_then(|o| o.value.text()) else {
         return Err(Error::request(format!(
             "CREATE MODEL {name} needs the option model_type, one of {}; write OPTIONS (model_type = 'kmeans', …)",
@@ -281,7 +276,9 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
             form.push_str(&format!(", {option} => {value})"));
         }
     }
-    let splits = create.option("data_split_method").is_some();
+    let splits = ["data_split_method", "cross_validate"]
+        .iter()
+        .any(|o| create.option(o).is_some());
     if !splits && kind.options().iter().any(|o| o.name == "label") {
         form.truncate(form.trim_end().len() - 1);
         form.push_str(", data_split_method => 'auto_split')");
@@ -290,6 +287,57 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
     let batches = ctx.execute_logical_plan(plan).await?.collect().await?;
     let schema = crate::exec::training_info_schema();
     ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))
+}
+
+/// What ALTER MODEL sets, which says something of a model and changes nothing about it.
+const PROPERTIES: [&str; 3] = ["description", "friendly_name", "labels"];
+
+/// Stores the newest version once more, with other properties: a version never changes.
+async fn alter_model(ctx: &SessionContext, alter: &AlterModel) -> Result<DataFrame, DataFusionError> {
+    let (session, settings) = session(ctx)?;
+    let store = session.store(&settings)?;
+    let (name, version) = named(&alter.model)?;
+    if version.is_some() {
+        return Err(Error::request(format!(
+            "ALTER MODEL makes a new version of '{name}' from its newest; write it without @"
+        ))
+        .into());
+    }
+    if alter.if_exists && store.latest_version(&name).await?.is_none() {
+        return answer(
+            ctx,
+            vec![(
+                "notice",
+                text(format!("there is no model '{name}'; nothing was changed")),
+            )],
+        );
+    }
+    let loaded = store.load(&name, None).await?;
+    let manifest = &loaded.manifest;
+    let mut training = manifest.training.clone();
+    for option in &alter.options {
+        let known = PROPERTIES.iter().find(|p| option.name.eq_ignore_ascii_case(p));
+        let Some(property) = known else {
+            return Err(Error::request(format!(
+                "ALTER MODEL cannot set '{}', it sets {}; to change how a model is trained write CREATE OR REPLACE MODEL",
+                option.name,
+                list(PROPERTIES, 5)
+            ))
+            .into());
+        };
+        let value = option.value.text().unwrap_or_else(|| option.value.sql());
+        training.properties.insert((*property).into(), value);
+    }
+    let version = store
+        .save(&name, loaded.model.as_ref(), &manifest.options, &training)
+        .await?;
+    answer(
+        ctx,
+        vec![
+            ("model", text(name)),
+            ("version", Arc::new(Int64Array::from(vec![version as i64]))),
+        ],
+    )
 }
 
 async fn drop_model(ctx: &SessionContext, drop: &DropModel) -> Result<DataFrame, DataFusionError> {
@@ -356,6 +404,7 @@ async fn describe_model(ctx: &SessionContext, describe: &DescribeModel) -> Resul
             .iter()
             .map(|(name, value)| (format!("option {name}"), value.to_string())),
     );
+    rows.extend(m.training.properties.clone());
     rows.extend(m.training.notices.iter().map(|n| ("notice".to_string(), n.clone())));
     let (properties, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
     answer(

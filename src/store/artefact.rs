@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::features::FeatureStatistics;
-use crate::models::{Evaluation, FeatureColumn, Pass, TrainingInfo};
+use crate::models::{Evaluation, FeatureColumn, Pass, TrainingInfo, Trial};
 use crate::options::Options;
 
 /// The format of stored models that this library writes, and the newest that it reads.
@@ -96,6 +96,13 @@ pub(super) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(3)
 }
 
+fn finite_metrics(evaluation: &Evaluation) -> Evaluation {
+    Evaluation {
+        metrics: evaluation.metrics.iter().map(|m| m.filter(|m| m.is_finite())).collect(),
+        ..evaluation.clone()
+    }
+}
+
 /// The same information without NaN and infinities, which JSON cannot hold.
 pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
     let zero = |v: f64| if v.is_finite() { v } else { 0.0 };
@@ -113,10 +120,17 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
         passes: passes.collect(),
         notices: info.notices.clone(),
         row_count: info.row_count,
-        evaluation: info.evaluation.as_ref().map(|e| Evaluation {
-            metrics: e.metrics.iter().map(|m| m.filter(|m| m.is_finite())).collect(),
-            ..e.clone()
-        }),
+        evaluation: info.evaluation.as_ref().map(finite_metrics),
+        folds: info.folds.iter().map(finite_metrics).collect(),
+        trials: info
+            .trials
+            .iter()
+            .map(|t| Trial {
+                evaluation: t.evaluation.as_ref().map(finite_metrics),
+                loss: t.loss.filter(|l| l.is_finite()),
+                ..t.clone()
+            })
+            .collect(),
         features: info
             .features
             .iter()
@@ -130,6 +144,7 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
             })
             .collect(),
         transform: info.transform.clone(),
+        properties: info.properties.clone(),
     }
 }
 

@@ -124,7 +124,7 @@ fn train(kind: &dyn ModelType, rows: &RecordBatch, named: &[(&str, Value)]) -> T
 static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
     let text = |t: &str| Value::Text(t.into());
     let mut all = vec![];
-    for kind in MODELS {
+    for kind in MODELS.iter().filter(|m| !m.needs_transform()) {
         match kind.name() {
             "kmeans" => {
                 all.push(train(

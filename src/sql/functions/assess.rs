@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::{MemTable, TableProvider, TableType};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
-use super::scalar::match_columns;
+use super::inputs::ModelInputs;
 use crate::error::{Error, Result, list};
 use crate::exec::{AssessExec, AssessJob};
-use crate::models::{ASSESSMENTS, Assessment, column_index};
+use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
 use crate::options::Options;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+use crate::sql::relation::{PlanContext, scan};
 
 /// A function of [`ASSESSMENTS`].
 pub(crate) struct Assess(pub &'static Assessment);
@@ -56,26 +56,29 @@ impl RelationFunction for Assess {
                 model.model_type()
             )));
         };
-        let columns = columns_of(function, &input)?;
-        let given: Vec<_> = columns
-            .fields()
-            .iter()
-            .map(|f| (f.name().clone(), Some(f.data_type().clone())))
-            .collect();
-        let mut used = match_columns(function, &loaded.manifest.name, model.feature_columns(), &given)?;
+        let inputs = ModelInputs::of(function, &loaded, input, context)?;
+        let mut used = inputs.features.clone();
+        let mut names: Vec<String> = model.feature_columns().iter().map(|c| c.name.clone()).collect();
         if let Some(label) = model.label() {
-            used.push(column_index(function, &columns, label)?);
+            used.push(inputs.label(function, label)?);
+            names.push(label.into());
         }
         let expected = model.feature_columns().iter().map(|c| c.data_type.parse().ok());
-        let kept: Vec<_> = used
+        let kept = used
             .iter()
             .zip(expected.chain([None]))
-            .map(|(i, expected)| match (columns.field(*i).clone(), expected) {
-                // A column of NULLs alone takes the type of training.
-                (field, Some(data_type)) if field.data_type() == &DataType::Null => field.with_data_type(data_type),
-                (field, _) => field,
+            .zip(&names)
+            .map(|((expr, expected), name)| {
+                let data_type = match (inputs.type_of(expr)?, expected) {
+                    // A column of NULLs alone takes the type of training.
+                    (DataType::Null, Some(data_type)) => data_type,
+                    (given, _) => given,
+                };
+                Ok(Field::new(name, data_type, true))
             })
-            .collect();
+            .collect::<Result<Vec<_>>>()?;
+        let exprs = used.into_iter().zip(&names).map(|(e, name)| e.alias(name));
+        let input = LogicalPlanBuilder::from(inputs.plan.clone()).project(exprs)?.build()?;
         let job = AssessJob {
             word,
             options,
@@ -84,10 +87,7 @@ impl RelationFunction for Assess {
             kept: None,
             loaded,
         };
-        let table = AssessTable {
-            input: keep_columns(input, &used)?,
-            job,
-        };
+        let table = AssessTable { input, job };
         scan(function, Arc::new(table))
     }
 
@@ -110,22 +110,66 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
     let name = arguments.one_model()?;
     Options::parse(function, [], arguments.named)?;
     let loaded = context.session.model(&context.settings, &name)?;
-    let known = loaded.manifest.training.evaluation.as_ref().map(|e| e.metrics.clone());
+    let training = &loaded.manifest.training;
     let fields = loaded.model.assess_fields("EVALUATE").unwrap_or_default();
-    match known.or_else(|| loaded.model.own_metrics()) {
-        Some(metrics) if metrics.len() == fields.len() && !fields.is_empty() => {
-            let columns: Vec<ArrayRef> = metrics
-                .into_iter()
-                .map(|m| Arc::new(Float64Array::from(vec![m])) as ArrayRef)
-                .collect();
-            let schema = Arc::new(Schema::new(fields));
-            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-            scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
-        }
-        _ => Err(Error::request(format!(
+    let own = training.evaluation.as_ref().map(|e| e.metrics.clone());
+    // Under a search every trial is told, under cross-validation every fold.
+    let (mut columns, rows): (Vec<(FieldRef, ArrayRef)>, Vec<Vec<Option<f64>>>) = if !training.trials.is_empty() {
+        let judged = training.trials.iter().zip(1i64..);
+        let judged: Vec<_> = judged
+            .filter_map(|(t, id)| Some((id, t.evaluation.as_ref()?)))
+            .collect();
+        let ids = Int64Array::from_iter_values(judged.iter().map(|(id, _)| *id));
+        (
+            vec![(field("trial_id", DataType::Int64), Arc::new(ids))],
+            judged.into_iter().map(|(_, e)| e.metrics.clone()).collect(),
+        )
+    } else if !training.folds.is_empty() {
+        let mut names: Vec<String> = (1..=training.folds.len()).map(|fold| fold.to_string()).collect();
+        names.extend(["mean".into(), "stddev".into()]);
+        let mut rows: Vec<Vec<Option<f64>>> = training.folds.iter().map(|f| f.metrics.clone()).collect();
+        rows.extend(mean_and_deviation(&training.folds));
+        (
+            vec![(field("fold", DataType::Utf8), Arc::new(StringArray::from(names)))],
+            rows,
+        )
+    } else {
+        (vec![], own.or_else(|| loaded.model.own_metrics()).into_iter().collect())
+    };
+    if rows.is_empty() || fields.is_empty() || rows.iter().any(|r| r.len() != fields.len()) {
+        return Err(Error::request(format!(
             "{function}: nothing is stored of how good model '{name}' is; say by which rows to judge it: {function}('{name}', (SELECT …))"
-        ))),
+        )));
     }
+    for (at, field) in fields.into_iter().enumerate() {
+        let values = Float64Array::from_iter(rows.iter().map(|r| r[at]));
+        columns.push((field, Arc::new(values)));
+    }
+    let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
+    scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+}
+
+/// The mean of each metric over folds, and its sample deviation.
+fn mean_and_deviation(folds: &[Evaluation]) -> [Vec<Option<f64>>; 2] {
+    let width = folds.first().map_or(0, |f| f.metrics.len());
+    let known = |i: usize| -> Vec<f64> {
+        folds
+            .iter()
+            .filter_map(|f| f.metrics.get(i).copied().flatten())
+            .collect()
+    };
+    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let deviation = |values: &[f64]| {
+        let mean = mean(values).filter(|_| values.len() > 1)?;
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        Some((squares / (values.len() - 1) as f64).sqrt())
+    };
+    [
+        (0..width).map(|i| mean(&known(i))).collect(),
+        (0..width).map(|i| deviation(&known(i))).collect(),
+    ]
 }
 
 #[derive(Debug)]

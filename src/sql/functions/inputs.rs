@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 use super::scalar::match_columns;
-use crate::error::Result;
-use crate::sql::relation::columns_of;
+use crate::error::{Error, Result};
+use crate::exec::TransformColumn;
+use crate::models::column_index;
+use crate::sql::relation::{PlanContext, columns_of};
+use crate::sql::transform;
 use crate::store::LoadedModel;
 
 /// A query whose rows a model is to see.
@@ -18,35 +21,86 @@ pub(crate) struct ModelInputs {
     pub columns: SchemaRef,
     /// The model's features over `plan`, in the model's order.
     pub features: Vec<Expr>,
+    /// What the model's TRANSFORM makes of the query, or its columns as they are.
+    made: Vec<TransformColumn>,
+    /// Items of TRANSFORM that the query cannot serve, and why.
+    missing: Vec<(String, Error)>,
 }
 
 impl ModelInputs {
-    /// The inputs of `loaded` among the columns of `plan`, matched by name.
+    /// The inputs of `loaded` among the columns of `plan`, through the model's TRANSFORM, matched by name.
     ///
     /// # Errors
     /// A column is missing or of another kind than in training.
-    pub(crate) fn of(function: &str, loaded: &Arc<LoadedModel>, plan: LogicalPlan) -> Result<Self> {
+    pub(crate) fn of(
+        function: &str,
+        loaded: &Arc<LoadedModel>,
+        plan: LogicalPlan,
+        context: &mut PlanContext<'_>,
+    ) -> Result<Self> {
         let columns = columns_of(function, &plan)?;
-        let given: Vec<_> = columns
-            .fields()
+        let (made, mut missing) = match &loaded.manifest.training.transform {
+            Some(list) => {
+                let (made, missing) = transform::applied(function, list, &plan, context.planner)?;
+                (transform::flattened(made, plan.schema())?, missing)
+            }
+            None => (transform::plain_columns(&plan)?, vec![]),
+        };
+        let given = made
             .iter()
-            .map(|f| (f.name().clone(), Some(f.data_type().clone())))
-            .collect();
-        let used = match_columns(function, &loaded.manifest.name, loaded.model.feature_columns(), &given)?;
-        let features = used.into_iter().map(|i| column(&plan, i)).collect();
+            .map(|c| Ok((c.name.clone(), Some(c.expr.get_type(plan.schema())?))))
+            .collect::<Result<Vec<_>>>()?;
+        let expected = loaded.model.feature_columns();
+        let used = match_columns(function, &loaded.manifest.name, expected, &given).map_err(|error| {
+            // An item of TRANSFORM that failed says better what is missing.
+            let made_of = |item: &str| {
+                expected.iter().any(|f| {
+                    !given.iter().any(|(n, _)| n.eq_ignore_ascii_case(&f.name))
+                        && (f.name == item || f.name.starts_with(&format!("{item}_")))
+                })
+            };
+            match missing.iter().position(|(item, _)| made_of(item)) {
+                Some(at) => missing.swap_remove(at).1,
+                None => error,
+            }
+        })?;
+        let features = used.into_iter().map(|i| made[i].expr.clone()).collect();
         Ok(Self {
             plan,
             columns,
             features,
+            made,
+            missing,
         })
     }
 
     /// Column `i` of the query.
     pub(crate) fn column(&self, i: usize) -> Expr {
-        column(&self.plan, i)
+        Expr::Column(self.plan.schema().qualified_field(i).into())
     }
-}
 
-fn column(plan: &LogicalPlan, i: usize) -> Expr {
-    Expr::Column(plan.schema().qualified_field(i).into())
+    /// The label, by its name.
+    ///
+    /// # Errors
+    /// The query has none, or TRANSFORM cannot make it of the query's columns.
+    pub(crate) fn label(&self, function: &str, name: &str) -> Result<Expr> {
+        let same = |n: &str| n.eq_ignore_ascii_case(name);
+        if let Some(made) = self.made.iter().find(|c| same(&c.name)) {
+            return Ok(made.expr.clone());
+        }
+        if let Some((_, why)) = self.missing.iter().find(|(n, _)| same(n)) {
+            return Err(Error::request(format!(
+                "{function}: the label '{name}' cannot be made: {why}"
+            )));
+        }
+        Ok(self.column(column_index(function, &self.columns, name)?))
+    }
+
+    /// The type of an expression over the query.
+    ///
+    /// # Errors
+    /// DataFusion finds none.
+    pub(crate) fn type_of(&self, expr: &Expr) -> Result<DataType> {
+        Ok(expr.get_type(self.plan.schema())?)
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod assess;
 pub(crate) mod describe;
+pub(crate) mod feature;
 pub(crate) mod feature_info;
 pub(crate) mod google;
 pub(crate) mod inputs;
@@ -9,8 +10,12 @@ pub(crate) mod pairs;
 pub(crate) mod recommend;
 pub(crate) mod rows;
 pub(crate) mod scalar;
+pub(crate) mod source;
 pub(crate) mod train;
 pub(crate) mod training_info;
+pub(crate) mod transform;
+pub(crate) mod trial_info;
+pub(crate) mod tuning;
 pub(crate) mod verb;
 pub(crate) mod window;
 
@@ -46,8 +51,10 @@ pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> =
         all.push(Box::new(rows::Rowwise(about)));
     }
     all.push(Box::new(pairs::Recommendations));
+    all.push(Box::new(transform::TransformFunction));
     all.push(Box::new(training_info::TrainingInfoFunction));
     all.push(Box::new(feature_info::FeatureInfo));
+    all.push(Box::new(trial_info::TrialInfo));
     for about in ASSESSMENTS {
         all.push(Box::new(assess::Assess(about)));
     }

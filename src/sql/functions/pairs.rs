@@ -53,7 +53,7 @@ impl RelationFunction for Recommendations {
         NAME
     }
 
-    fn plan(&self, mut arguments: Arguments, context: &PlanContext) -> Result<LogicalPlan> {
+    fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let (name, input) = match arguments.positional_count() {
             1 => (arguments.one_model()?, None),
             _ => {
@@ -83,7 +83,9 @@ impl RelationFunction for Recommendations {
             false => Ok(None),
         };
         match (position(&user)?, position(&item)?) {
-            (Some(user), Some(item)) if options.iter().next().is_none() => plan_given(input, user, item, &loaded),
+            (Some(user), Some(item)) if options.iter().next().is_none() => {
+                plan_given(input, (user, item), &loaded, context)
+            }
             (Some(_), Some(_)) => Err(Error::request(format!(
                 "{NAME}: the query gives both '{}' and '{}', so there is nothing to choose from; leave top_k and exclude_seen out, or one of \
                  the columns",
@@ -136,9 +138,14 @@ fn all_users(recommender: &dyn Recommender) -> Result<LogicalPlan> {
 }
 
 /// Each row of `input` as a pair: the user, the item, the prediction, the other columns.
-fn plan_given(input: LogicalPlan, user: usize, item: usize, loaded: &Arc<LoadedModel>) -> Result<LogicalPlan> {
+fn plan_given(
+    input: LogicalPlan,
+    (user, item): (usize, usize),
+    loaded: &Arc<LoadedModel>,
+    context: &mut PlanContext<'_>,
+) -> Result<LogicalPlan> {
     const WORD: &str = "PREDICT";
-    let inputs = ModelInputs::of(NAME, loaded, input)?;
+    let inputs = ModelInputs::of(NAME, loaded, input, context)?;
     let added = loaded.model.predict_fields();
     check_new_columns(NAME, &inputs.columns, &added)?;
     let width = inputs.columns.fields().len();

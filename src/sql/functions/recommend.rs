@@ -276,6 +276,9 @@ impl TableProvider for RankTable {
             roles: renumber(&self.roles, &kept),
             schema: project(&self.columns, &kept),
             split: None,
+            transform: None,
+            folds: None,
+            tuning: None,
             judge: false,
         };
         let schema = project(&self.schema, &columns);

@@ -63,7 +63,7 @@ impl RelationFunction for Rowwise {
             )));
         };
         let options = Options::parse(function, &self.options_of(&loaded), arguments.named)?;
-        let inputs = ModelInputs::of(function, &loaded, input)?;
+        let inputs = ModelInputs::of(function, &loaded, input, context)?;
         check_new_columns(function, &inputs.columns, &added)?;
         answer_rows(word, &loaded, inputs, &added, &options)
     }

@@ -54,6 +54,12 @@ pub(crate) fn model_of_verb(
             kind.verb()
         )));
     }
+    if loaded.manifest.training.transform.is_some() {
+        return Err(Error::request(format!(
+            "model '{0}' was trained with TRANSFORM, which {verb} does not apply; use ML.PREDICT('{0}', (SELECT …))",
+            loaded.manifest.name
+        )));
+    }
     Ok(loaded)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::{TableProvider, TableType};
@@ -11,16 +11,18 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
+use super::source::Source;
+use super::tuning::{self, TUNING_OPTIONS};
 use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result, list};
-use crate::exec::{FitExec, FitJob, TrainOutput, training_info_schema};
+use crate::exec::{FitExec, FitJob, TrainOutput, Tuning, training_info_schema};
 use crate::models::split::{SPLIT_OPTIONS, Split};
 use crate::models::{ID, MODELS, ModelType, Roles, model_type};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+use crate::sql::relation::{PlanContext, keep_columns, scan};
 use crate::store::check_name;
 
 const NAME: &str = "ML.TRAIN";
@@ -31,6 +33,15 @@ const MODEL_TYPE: OptionSpec = OptionSpec {
     kind: OptionKind::Any("the name of a model type"),
     default: "",
     help: "Which kind of model; its own options follow.",
+};
+
+const TRANSFORM: OptionSpec = OptionSpec {
+    name: "transform",
+    aliases: &[],
+    kind: OptionKind::Any("the text of a select list"),
+    default: "none",
+    help: "What TRANSFORM has in CREATE MODEL: the columns to learn from, made of the query's; what its functions learn is stored in the \
+           model and applied at prediction.",
 };
 
 /// `ML.TRAIN`.
@@ -60,25 +71,87 @@ impl RelationFunction for Train {
                 )));
             }
         };
-        let (of_split, of_model): (Vec<_>, Vec<_>) = arguments
+        let at = arguments
             .named
-            .into_iter()
-            .partition(|(name, _)| SPLIT_OPTIONS.iter().any(|o| o.answers_to(name)));
+            .iter()
+            .position(|(n, _)| n.eq_ignore_ascii_case(TRANSFORM.name));
+        let list = match at.map(|i| arguments.named.remove(i).1) {
+            None => None,
+            Some(Value::Text(list)) => Some(list),
+            Some(_) => {
+                return Err(Error::request(format!(
+                    "{NAME}: option 'transform' takes {}; write transform => 'age, label'",
+                    TRANSFORM.kind.describe()
+                )));
+            }
+        };
+        let of = |specs: &[OptionSpec], named: Vec<(String, Value)>| -> (Vec<_>, Vec<_>) {
+            named
+                .into_iter()
+                .partition(|(name, _)| specs.iter().any(|o| o.answers_to(name)))
+        };
+        let (of_split, rest) = of(SPLIT_OPTIONS, arguments.named);
+        let (of_tuning, mut of_model) = of(TUNING_OPTIONS, rest);
+        let tuning = Options::parse(NAME, TUNING_OPTIONS, of_tuning)?;
+        let tuning = tuning::take(model_type, &mut of_model, &tuning)?;
+        if let Some(tuning) = &tuning {
+            // A required option may be what is searched: the first candidate stands for all in what is checked here.
+            for hyperparameter in &tuning.hyperparameters {
+                of_model.push((hyperparameter.name.into(), hyperparameter.first()));
+            }
+        }
         let mut options = Options::parse(NAME, model_type.options(), of_model)?;
-        let columns = columns_of(NAME, &input)?;
-        let split = Split::of(NAME, &Options::parse(NAME, SPLIT_OPTIONS, of_split)?, &columns)?;
+        let split = Options::parse(NAME, SPLIT_OPTIONS, of_split)?;
+        let folds = split
+            .get("cross_validate")
+            .map(|_| split.int("cross_validate", 0) as usize);
+        if folds.is_some() && split.text("data_split_method").is_some_and(|m| m != "no_split") {
+            return Err(Error::request(format!(
+                "{NAME}: options 'cross_validate' and 'data_split_method' are both given; cross-validation holds out every row once"
+            )));
+        }
+        let source = Source::plan(input, list.as_deref(), split.text("data_split_col"), context)?;
+        let columns = source.seen();
+        if list.is_none() && model_type.needs_transform() {
+            return Err(Error::request(format!(
+                "{NAME}: a {} model is what TRANSFORM makes; write TRANSFORM (…) before OPTIONS, or transform => '…'",
+                model_type.name()
+            )));
+        }
+        // A list would be left out in silence.
+        let is_list = |t: &DataType| {
+            matches!(
+                t,
+                DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
+            )
+        };
+        if list.is_some()
+            && !model_type.needs_transform()
+            && let Some(field) = columns.fields().iter().find(|f| is_list(f.data_type()))
+        {
+            return Err(Error::request(format!(
+                "{NAME}: TRANSFORM makes column '{}' of type {}, which no model learns from; take its elements out, or leave it to a \
+                 transform_only model",
+                field.name(),
+                field.data_type()
+            )));
+        }
+        let split = Split::of(NAME, &split, &source.columns)?;
         if let Some(column) = split.and_then(|s| s.column())
             && model_type.options().iter().any(|o| o.name == ID.name)
         {
             // What splits the rows is no feature.
-            let mut ids: Vec<Value> = options
-                .texts(ID.name)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|name| Value::Text(name.into()))
-                .collect();
-            ids.push(Value::Text(columns.field(column).name().clone()));
-            options = options.with(ID.name, Value::List(ids));
+            let name = source.columns.field(column).name();
+            if let Some(field) = columns.fields().iter().find(|f| f.name().eq_ignore_ascii_case(name)) {
+                let mut ids: Vec<Value> = options
+                    .texts(ID.name)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|name| Value::Text(name.into()))
+                    .collect();
+                ids.push(Value::Text(field.name().clone()));
+                options = options.with(ID.name, Value::List(ids));
+            }
         }
         let roles = model_type.roles(&columns, &options)?;
         let table = TrainTable {
@@ -88,8 +161,9 @@ impl RelationFunction for Train {
             options,
             roles,
             split,
-            input,
-            columns,
+            folds,
+            tuning,
+            source,
         };
         scan(NAME, Arc::new(table))
     }
@@ -102,7 +176,7 @@ impl RelationFunction for Train {
             summary: "Trains a model and stores it as a new version in ml.store; gives a row for each pass. It trains when \
                       the statement runs, never when it is planned or explained. Each model type has the options of its verb."
                 .into(),
-            options: [&[MODEL_TYPE], SPLIT_OPTIONS].concat(),
+            options: [&[MODEL_TYPE, TRANSFORM], SPLIT_OPTIONS, TUNING_OPTIONS].concat(),
             example: "SELECT * FROM ML.TRAIN('segments', (SELECT * FROM rfm), model_type => 'kmeans', k => 4, id => 'customer_id')"
                 .into(),
         }]
@@ -117,8 +191,9 @@ struct TrainTable {
     options: Options,
     roles: Roles,
     split: Option<Split>,
-    input: LogicalPlan,
-    columns: SchemaRef,
+    folds: Option<usize>,
+    tuning: Option<Tuning>,
+    source: Source,
 }
 
 #[async_trait]
@@ -143,22 +218,33 @@ impl TableProvider for TrainTable {
             Some(p) => p.clone(),
             None => (0..all.fields().len()).collect(),
         };
-        let mut kept = used_columns(&self.roles);
-        kept.extend(self.split.and_then(|s| s.column()));
-        kept.sort_unstable();
-        kept.dedup();
+        let (kept, roles) = match &self.source.transform {
+            // Everything that TRANSFORM reads is kept, and what it makes plays the parts.
+            Some(_) => ((0..self.source.columns.fields().len()).collect(), self.roles.clone()),
+            None => {
+                let mut kept = used_columns(&self.roles);
+                kept.extend(self.split.and_then(|s| s.column()));
+                kept.sort_unstable();
+                kept.dedup();
+                let roles = renumber(&self.roles, &kept);
+                (kept, roles)
+            }
+        };
         let input = state
-            .create_physical_plan(&keep_columns(self.input.clone(), &kept)?)
+            .create_physical_plan(&keep_columns(self.source.plan.clone(), &kept)?)
             .await?;
         let job = FitJob {
             session: Arc::clone(&self.session),
             model_type: self.model_type,
             options: self.model_type.stored_fit_options(&self.options),
-            roles: renumber(&self.roles, &kept),
-            schema: project(&self.columns, &kept),
+            roles,
+            schema: project(&self.source.columns, &kept),
             split: self
                 .split
                 .map(|s| s.at(|column| kept.iter().position(|k| *k == column).unwrap_or(column))),
+            transform: self.source.transform.clone(),
+            folds: self.folds,
+            tuning: self.tuning.clone(),
             judge: true,
         };
         let schema = project(&all, &columns);

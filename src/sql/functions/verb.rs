@@ -149,6 +149,9 @@ impl TableProvider for FitTable {
             roles: renumber(&self.roles, &kept),
             schema: project(&self.columns, &kept),
             split: None,
+            transform: None,
+            folds: None,
+            tuning: None,
             judge: false,
         };
         let schema = project(&self.schema, &wanted);

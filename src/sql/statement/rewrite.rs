@@ -9,6 +9,7 @@ use super::path::Path;
 use super::script::Variables;
 use super::source::{Builder, Span, Sql, SyntaxError, quote};
 use super::tokens::Tokens;
+use crate::sql::functions::feature::is_feature_function;
 
 /// The functions beside `ML.…` that take TABLE.
 const VERBS: &[&str] = &["KMEANS_SEGMENT", "CHURN_SCORE", "RECOMMEND"];
@@ -119,6 +120,8 @@ impl<'a> Rewriter<'a> {
             Some(Kind::Number) if self.bigquery && text.len() > 2 && text[..2].eq_ignore_ascii_case("0x") => {
                 i64::from_str_radix(&text[2..], 16).ok().map(|v| v.to_string())
             }
+            // DataFusion looks for a function of two words as it is written.
+            Some(Kind::Word) if self.names_feature_function(i) => Some(text.to_uppercase()),
             Some(Kind::Word) if self.bigquery => self.variables.value_at(self.tokens, i),
             _ => None,
         };
@@ -127,6 +130,21 @@ impl<'a> Rewriter<'a> {
             _ => self.out.copy(span),
         }
         Ok(())
+    }
+
+    /// Whether the word at `i` is one of the two before the bracket of `ML.BUCKETIZE(…)` or its like.
+    fn names_feature_function(&self, i: usize) -> bool {
+        let t = self.tokens;
+        let end = t.all.len();
+        let before = t.before(i);
+        let (schema, word) = match before.filter(|dot| t.is_symbol(*dot, ".")) {
+            Some(dot) => (t.before(dot), i),
+            None => (Some(i), t.skip(t.skip(i + 1, end) + 1, end)),
+        };
+        schema.is_some_and(|s| {
+            t.is_word(s, "ML") && t.is_symbol(t.skip(s + 1, end), ".") && t.skip(t.skip(s + 1, end) + 1, end) == word
+        }) && is_feature_function(t.of(word))
+            && t.is_symbol(t.skip(word + 1, end), "(")
     }
 
     /// A call of `ML.…` or of a verb with MODEL or TABLE among its arguments; the token after it.
