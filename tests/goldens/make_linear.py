@@ -40,12 +40,12 @@ def write_csv(name, header, rows):
         writer.writerows(["" if v is None else repr(float(v)) if isinstance(v, float) else v for v in row] for row in rows)
 
 
-def agree(what, one, other, tolerance=1e-9):
-    """Refuses two answers that differ by more than a share of the value; what is tiny beside the largest counts as 0."""
+def agree(what, one, other, tolerance=1e-9, tiny=1e-4):
+    """Refuses two answers that differ by more than a share of the value, or of a tiny share of the largest where that is more."""
     one, other = np.asarray(one, float), np.asarray(other, float)
     assert one.shape == other.shape and np.isfinite(one).all() and np.isfinite(other).all(), what
     size = np.maximum(np.abs(one), np.abs(other))
-    off = np.abs(one - other) / np.maximum(size, 1e-4 * size.max())
+    off = np.abs(one - other) / np.maximum(size, max(tiny * size.max(), 1e-300))
     assert off.max() <= tolerance, f"{what}: {off.max()}"
     return one
 
@@ -235,11 +235,11 @@ def inferred(design, beta, covariance, freedom):
     error = np.sqrt(np.diag(covariance))
     z = np.abs(beta) / error
     p_normal = 2 * stats.norm.sf(z)
-    agree("normal p-values", p_normal, scipy.special.erfc(z / np.sqrt(2)))
+    agree("normal p-values", p_normal, scipy.special.erfc(z / np.sqrt(2)), tiny=0)
     p_t = None
     if freedom is not None:
         p_t = 2 * stats.t.sf(z, freedom)
-        agree("p-values of t", p_t, scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + z**2)))
+        agree("p-values of t", p_t, scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + z**2)), tiny=0)
 
     out = {
         **design.weights(beta[0], beta[1:]),
@@ -274,7 +274,7 @@ def least_squares(design, y, known):
     agree("standard errors", np.sqrt(np.diag(covariance)), np.sqrt(np.diag(inverse) * (error @ error / freedom)))
     k = 1 + len(NUMBERS)
     t = other / np.sqrt(np.diag(inverse) * (error @ error / freedom))
-    agree("p-values", 2 * stats.t.sf(np.abs(t[:k]), freedom), fit.pvalues[:k])
+    agree("p-values", 2 * stats.t.sf(np.abs(t[:k]), freedom), fit.pvalues[:k], tiny=0)
     return beta, covariance, freedom, agree("predictions", x @ fit.params, hot @ other)
 
 
