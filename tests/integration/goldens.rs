@@ -15,11 +15,11 @@ fn folder() -> PathBuf {
 }
 
 /// What `make.py` expects.
-fn expected(file: &str) -> Value {
+pub(crate) fn expected(file: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(folder().join(file)).unwrap()).unwrap()
 }
 
-fn number(value: &Value, path: &str) -> f64 {
+pub(crate) fn number(value: &Value, path: &str) -> f64 {
     value
         .pointer(path)
         .and_then(Value::as_f64)
@@ -27,7 +27,7 @@ fn number(value: &Value, path: &str) -> f64 {
 }
 
 /// A session with these files as tables of their names.
-async fn context(tables: &[&str]) -> SessionContext {
+pub(crate) async fn context(tables: &[&str]) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     register_all(&ctx).unwrap();
     for table in tables {
@@ -40,7 +40,7 @@ async fn context(tables: &[&str]) -> SessionContext {
 }
 
 /// A query's rows, every column as a number; NULL is NaN.
-async fn rows(ctx: &SessionContext, sql: &str) -> Vec<Vec<f64>> {
+pub(crate) async fn rows(ctx: &SessionContext, sql: &str) -> Vec<Vec<f64>> {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     let mut out = vec![];
     for batch in &batches {

@@ -4,6 +4,7 @@
 mod demo;
 mod examples;
 mod goldens;
+mod linear_goldens;
 mod properties;
 mod queries;
 mod readme;
