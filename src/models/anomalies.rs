@@ -130,7 +130,11 @@ mod tests {
             for c in [0.0, 0.001, 0.01, 0.02, 0.1, 0.25, 0.3, 0.5] {
                 let (found, most) = (flagged(&t, &scores, c), c * count as f64 + 1e-9);
                 assert!(found as f64 <= most, "{count} {c}: {found}");
-                let slack = if count <= 20_000 { 1.0 } else { 1.0 + count as f64 / 20_000.0 };
+                let slack = if count <= 20_000 {
+                    1.0
+                } else {
+                    1.0 + count as f64 / 20_000.0
+                };
                 assert!(found as f64 > most - slack, "{count} {c}: {found}");
             }
         }
@@ -139,7 +143,10 @@ mod tests {
     #[test]
     fn the_median_and_the_largest_are_the_ends() {
         let t = thresholds((1..=100).map(f64::from).collect());
-        assert_eq!((t.at(0.5), t.at(0.0), t.at(0.1), t.scores.len()), (50.0, 100.0, 90.0, 51));
+        assert_eq!(
+            (t.at(0.5), t.at(0.0), t.at(0.1), t.scores.len()),
+            (50.0, 100.0, 90.0, 51)
+        );
         let many = thresholds((1..=1_000_000).map(f64::from).collect());
         assert_eq!((many.at(0.5), many.at(0.0), many.scores.len()), (5e5, 1e6, MAX_SCORES));
         assert_eq!(many.at(0.25), 750_000.0);

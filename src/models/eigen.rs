@@ -176,10 +176,17 @@ mod tests {
         let first = [(2.0f64 / 3.0).sqrt(), -(1.0f64 / 6.0).sqrt(), -(1.0f64 / 6.0).sqrt()];
         let second = [0.0, 0.5f64.sqrt(), -(0.5f64.sqrt())];
         for (e, expected) in all.iter().zip([first, second]) {
-            assert!(e.vector.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{e:?}");
+            assert!(
+                e.vector.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{e:?}"
+            );
         }
         // A little noise does not turn it.
-        let noisy: Vec<f64> = matrix.iter().enumerate().map(|(i, x)| x + if i == 4 { 1e-13 } else { 0.0 }).collect();
+        let noisy: Vec<f64> = matrix
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x + if i == 4 { 1e-13 } else { 0.0 })
+            .collect();
         for (a, b) in all.iter().zip(eigenvectors(&noisy, 3).unwrap()) {
             assert!(a.vector.iter().zip(&b.vector).all(|(x, y)| (x - y).abs() < 1e-9));
         }

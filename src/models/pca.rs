@@ -17,7 +17,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Float64Type, Schema};
 use rayon::prelude::*;
@@ -306,7 +308,12 @@ impl PcaModel {
                 let imputed = number.imputed();
                 for v in values.iter_mut() {
                     // Bounded, so that no square is infinite.
-                    *v = if v.is_nan() { imputed } else { (*v - number.shift) / number.scale }.clamp(-1e100, 1e100);
+                    *v = if v.is_nan() {
+                        imputed
+                    } else {
+                        (*v - number.shift) / number.scale
+                    }
+                    .clamp(-1e100, 1e100);
                 }
                 for (square, v) in out.squares[start..end].iter_mut().zip(values.iter()) {
                     *square += v * v;
@@ -352,10 +359,12 @@ impl PcaModel {
             let columns: Vec<ArrayRef> = features.iter().map(|i| Arc::clone(batch.column(*i))).collect();
             self.scores(&columns)
         };
-        let parts: Vec<Vec<f64>> = context
-            .compute
-            .pool
-            .install(|| (0..rows.batch_count()).into_par_iter().map(of_batch).collect::<Result<_>>())?;
+        let parts: Vec<Vec<f64>> = context.compute.pool.install(|| {
+            (0..rows.batch_count())
+                .into_par_iter()
+                .map(of_batch)
+                .collect::<Result<_>>()
+        })?;
         Ok(parts.concat())
     }
 
@@ -458,7 +467,12 @@ impl Model for PcaModel {
 
     fn verb_columns(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let of_component = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
-        Ok(self.project(columns)?.components.into_iter().map(of_component).collect())
+        Ok(self
+            .project(columns)?
+            .components
+            .into_iter()
+            .map(of_component)
+            .collect())
     }
 
     fn predict_fields(&self) -> Vec<FieldRef> {
