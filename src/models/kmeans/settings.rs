@@ -21,7 +21,7 @@ const K: OptionSpec = OptionSpec {
     aliases: &["num_clusters"],
     kind: OptionKind::Int { min: 1, max: MAX_K },
     default: "the logarithm of the number of rows to base 10, at least 2",
-    help: "How many segments; there are fewer where there are fewer distinct rows. A start that lists or marks its rows says it, too.",
+    help: "How many segments; there are fewer where there are fewer distinct rows.",
 };
 
 pub(super) static OPTIONS: &[OptionSpec] = &[
@@ -47,7 +47,7 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         aliases: &["kmeans_init_col"],
         kind: OptionKind::Column,
         default: "none",
-        help: "A boolean column that is TRUE in the k rows to start from, and no feature.",
+        help: "A boolean column that is TRUE in the k rows to start from, and no feature; ML.TRAIN counts them where k is not given.",
     },
     OptionSpec {
         name: "starts",
@@ -109,7 +109,7 @@ pub(super) static VERB_OPTIONS: LazyLock<Vec<OptionSpec>> = LazyLock::new(|| {
     let of_verb = |spec: &OptionSpec| match spec.name {
         "k" => OptionSpec {
             default: "",
-            help: "How many segments; there are fewer where there are fewer distinct rows.",
+            help: "How many segments; there are fewer where there are fewer distinct rows. ML.TRAIN and CREATE MODEL do without: the logarithm of the number of rows to base 10, at least 2.",
             ..*spec
         },
         _ => *spec,
