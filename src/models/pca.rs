@@ -156,7 +156,7 @@ impl ModelType for Pca {
         let wanted = options.int("num_principal_components", 0);
         if wanted > found as i64 {
             notices.push(format!(
-                "the rows differ in only {found} directions, so there are {found} principal components instead of {wanted}"
+                "num_principal_components is {wanted}, but the rows differ in fewer directions; there are as many components as directions, {found}"
             ));
         }
 

@@ -162,7 +162,9 @@ fn options_say_how_many_components_are_kept() {
     .unwrap();
     assert_eq!(
         many.info.notices,
-        ["the rows differ in only 7 directions, so there are 7 principal components instead of 30"]
+        [
+            "num_principal_components is 30, but the rows differ in fewer directions; there are as many components as directions, 7"
+        ]
     );
     let both = [
         ("num_principal_components", Value::Int(2)),
