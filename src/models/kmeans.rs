@@ -14,20 +14,24 @@
 //! References: Lloyd (1982), *Least squares quantization in PCM*; Arthur & Vassilvitskii (2007), *k-means++: the advantages of
 //! careful seeding*; Dhillon & Modha (2001), *Concept decompositions for large sparse text data using clustering*.
 
+mod settings;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, Schema};
 use hashbrown::HashSet;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, nearest};
+use self::settings::{Init, KEEP_SCORES, OPTIONS, Settings, VERB_OPTIONS, start_column};
+use crate::error::{Error, Result};
 use crate::features::encode::{mix, table_column};
 use crate::features::{Block, Encoder, EncoderOptions, Scaling};
 use crate::kernels;
@@ -35,11 +39,13 @@ use crate::kernels::assign::{
     Centroids, Lloyd, Metric, Stop, Sums, closest_f32, nearest_f32, own_distances_f32, partial_count, potentials_f32,
     squared_norm, sums_f32,
 };
+use crate::models::anomalies::{Thresholds, without_scores};
+use crate::models::feature_values::{FeatureValues, feature_value_table};
 use crate::models::{
-    Artefact, FEATURES, FeatureColumn, FeatureKind, FitContext, Fitted, ID, MemoryRows, Model, ModelType, Parts, Pass,
-    Roles, Rows, SEED, TrainingInfo, feature_roles, field,
+    Artefact, FeatureColumn, FitContext, Fitted, MemoryRows, Model, ModelType, Parts, Pass, Roles, Rows, TrainingInfo,
+    feature_roles, field,
 };
-use crate::options::{OptionKind, OptionSpec, Options, Value};
+use crate::options::{OptionSpec, Options, Value};
 
 const VERB: &str = "KMEANS_SEGMENT";
 
@@ -51,64 +57,6 @@ const EXPECTED_PASSES: usize = 30;
 
 /// How many centroids `NEAREST_CENTROIDS_DISTANCE` lists.
 const MAX_NEAREST: usize = 5;
-
-static OPTIONS: &[OptionSpec] = &[
-    OptionSpec {
-        name: "k",
-        aliases: &["num_clusters"],
-        kind: OptionKind::Int { min: 1, max: 65_535 },
-        default: "",
-        help: "How many segments; there are fewer where there are fewer distinct rows.",
-    },
-    ID,
-    FEATURES,
-    OptionSpec {
-        name: "standardize",
-        aliases: &["standardize_features"],
-        kind: OptionKind::Bool,
-        default: "true",
-        help: "Whether numbers are divided by their sample deviation, so that each counts alike.",
-    },
-    OptionSpec {
-        name: "init",
-        aliases: &["kmeans_init_method"],
-        kind: OptionKind::Any("'kmeans++', 'random' or a list of k lists of numbers"),
-        default: "'kmeans++'",
-        help: "Where centroids begin: greedy k-means++, random rows, or centroids in the units and order of the features, which must then all be numbers.",
-    },
-    OptionSpec {
-        name: "starts",
-        aliases: &[],
-        kind: OptionKind::Int { min: 1, max: 10_000 },
-        default: "1",
-        help: "How many times to start anew; the start with the least inertia is kept.",
-    },
-    OptionSpec {
-        name: "max_iterations",
-        aliases: &[],
-        kind: OptionKind::Int { min: 1, max: 1_000_000 },
-        default: "100",
-        help: "At most so many passes a start.",
-    },
-    OptionSpec {
-        name: "tolerance",
-        aliases: &[],
-        kind: OptionKind::Float {
-            min: 0.0,
-            max: f64::MAX,
-        },
-        default: "0.0001",
-        help: "Stops once the centroids' squared shift is at most this times the mean variance of the encoded columns; 0: once no row changes.",
-    },
-    OptionSpec {
-        name: "distance",
-        aliases: &["distance_type"],
-        kind: OptionKind::Choice(&["euclidean", "cosine"]),
-        default: "'euclidean'",
-        help: "What near means: euclidean, or cosine, √(1 − cos).",
-    },
-    SEED,
-];
 
 /// The model type `kmeans`, verb `KMEANS_SEGMENT`.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +84,18 @@ impl ModelType for KMeans {
         OPTIONS
     }
 
+    fn verb_options(&self) -> &'static [OptionSpec] {
+        &VERB_OPTIONS
+    }
+
+    fn statement_defaults(&self) -> &'static [(&'static str, &'static str)] {
+        &[("early_stop", "true"), ("max_iterations", "20")]
+    }
+
+    fn stored_fit_options(&self, options: &Options) -> Options {
+        options.clone().with(KEEP_SCORES, Value::Bool(true))
+    }
+
     fn verb_fields(&self) -> Vec<FieldRef> {
         vec![
             field("segment", DataType::Int64),
@@ -144,16 +104,19 @@ impl ModelType for KMeans {
     }
 
     fn roles(&self, schema: &Schema, options: &Options) -> Result<Roles> {
-        let features = feature_roles(VERB, schema, options, &[])?;
-        Settings::read(options, schema, &features)?;
+        let start = start_column(options, schema)?;
+        let taken: Vec<(usize, &str)> = start.map(|i| (i, "init_col")).into_iter().collect();
+        let features = feature_roles(VERB, schema, options, &taken)?;
+        Settings::read(options, schema, &features, start)?;
         Ok(Roles {
             features,
+            start,
             ..Roles::default()
         })
     }
 
     fn fit(&self, rows: &dyn Rows, roles: &Roles, options: &Options, context: &FitContext<'_>) -> Result<Fitted> {
-        let (model, info) = fit(rows, &roles.features, options, context)?;
+        let (model, info) = fit(rows, roles, options, context)?;
         Ok(Fitted {
             model: Arc::new(model),
             info,
@@ -187,131 +150,25 @@ pub fn fit_arrays(
     KMeans.fit(&MemoryRows::new(schema, vec![batch]), &roles, options, context)
 }
 
-/// Where centroids begin.
-#[derive(Debug, Clone, PartialEq)]
-enum Init {
-    PlusPlus,
-    Random,
-    /// In the units of the features.
-    Given(Vec<Vec<f64>>),
-}
-
-/// The options, checked.
-#[derive(Debug, Clone, PartialEq)]
-struct Settings {
-    k: usize,
-    standardize: bool,
-    init: Init,
-    starts: usize,
-    max_iterations: usize,
-    tolerance: f64,
-    metric: Metric,
-}
-
-impl Settings {
-    fn read(options: &Options, schema: &Schema, features: &[usize]) -> Result<Self> {
-        let k = options.int("k", 0);
-        if !(1..=65_535).contains(&k) {
-            return Err(Error::request(format!(
-                "{VERB} needs the option 'k', a whole number from 1 to 65,535; write k => …"
-            )));
-        }
-        let init = match options.get("init") {
-            None => Init::PlusPlus,
-            Some(Value::Text(word)) if word.eq_ignore_ascii_case("kmeans++") => Init::PlusPlus,
-            Some(Value::Text(word)) if word.eq_ignore_ascii_case("random") => Init::Random,
-            Some(Value::List(rows)) => Init::Given(given_centroids(rows, k as usize, schema, features)?),
-            Some(other) => {
-                let hint = match other {
-                    Value::Text(word) => {
-                        nearest(word, ["kmeans++", "random"]).map(|w| format!("; did you mean '{w}'?"))
-                    }
-                    _ => None,
-                };
-                return Err(Error::request(format!(
-                    "{VERB}: option 'init' takes 'kmeans++', 'random' or a list of k lists of numbers, not {other}{}",
-                    hint.unwrap_or_default()
-                )));
-            }
-        };
-        // Given centroids lead to the same end however often one starts from them.
-        let starts = if matches!(init, Init::Given(_)) {
-            1
-        } else {
-            options.int("starts", 1).max(1) as usize
-        };
-        Ok(Self {
-            k: k as usize,
-            standardize: options.bool("standardize", true),
-            init,
-            starts,
-            max_iterations: options.int("max_iterations", 100).max(1) as usize,
-            tolerance: options.float("tolerance", 1e-4),
-            metric: match options.text("distance") {
-                Some("cosine") => Metric::Cosine,
-                _ => Metric::Euclidean,
-            },
-        })
-    }
-}
-
-fn given_centroids(rows: &[Value], k: usize, schema: &Schema, features: &[usize]) -> Result<Vec<Vec<f64>>> {
-    if let Some(other) = features
-        .iter()
-        .map(|i| schema.field(*i))
-        .find(|f| FeatureKind::of(f.data_type()) != Some(FeatureKind::Number))
-    {
-        return Err(Error::request(format!(
-            "{VERB}: option 'init' lists centroids, which takes numbers as features, but column '{}' is of type {}; \
-             leave it out of features or start from 'kmeans++'",
-            other.name(),
-            other.data_type()
-        )));
-    }
-    if rows.len() != k {
-        return Err(Error::request(format!(
-            "{VERB}: option 'init' lists {} centroids but k is {k}; give one list of numbers for each segment",
-            rows.len()
-        )));
-    }
-    let names: Vec<&str> = features.iter().map(|i| schema.field(*i).name().as_str()).collect();
-    let read = |(index, row): (usize, &Value)| {
-        let wrong = |what: String| {
-            Error::request(format!(
-                "{VERB}: centroid {} of option 'init' {what}; give one number for each of the features {}",
-                index + 1,
-                names.join(", ")
-            ))
-        };
-        let Value::List(values) = row else {
-            return Err(wrong(format!("is {}, not a list", row.kind_name())));
-        };
-        if values.len() != names.len() {
-            return Err(wrong(format!("has {} numbers, not {}", values.len(), names.len())));
-        }
-        let number = |v: &Value| {
-            v.as_f64()
-                .filter(|x| x.is_finite())
-                .ok_or_else(|| wrong(format!("contains {v}, which is no number")))
-        };
-        values.iter().map(number).collect()
-    };
-    rows.iter().enumerate().map(read).collect()
-}
-
 fn fit(
     rows: &dyn Rows,
-    features: &[usize],
+    roles: &Roles,
     options: &Options,
     context: &FitContext<'_>,
 ) -> Result<(KMeansModel, TrainingInfo)> {
-    let settings = Settings::read(options, &rows.schema(), features)?;
+    let features = &roles.features[..];
+    let settings = Settings::read(options, &rows.schema(), features, roles.start)?;
     let row_count = rows.row_count();
     if row_count == 0 {
         return Err(Error::data(format!(
             "{VERB}: the query gives no rows; there is nothing to learn from"
         )));
     }
+    let marked = match settings.init {
+        Init::Marked(column) => marked_rows(rows, column, context)?,
+        _ => vec![],
+    };
+    let k = settings.segment_count(row_count, marked.len())?;
     context
         .observer
         .started("k-means", row_count, settings.starts * settings.max_iterations);
@@ -337,19 +194,21 @@ fn fit(
     let (encoder, notices) = Encoder::learn(rows, features, &encoding, context)?;
     notices.into_iter().for_each(&mut notice);
     let block = encoder.encode_rows::<f32>(rows, features, context)?;
+    let given = match &settings.init {
+        Init::Given(rows) => Some(encode_given(&encoder, &block, settings.metric, rows)),
+        Init::Marked(_) => Some(start_points(&block, settings.metric, &marked)),
+        _ => None,
+    };
     let (block, distinct_count) = order_by_content(block, context)?;
     let data = Data {
         block,
+        k,
         distinct_count,
         settings: &settings,
         context,
     };
     data.take_memory()?;
 
-    let given = match &settings.init {
-        Init::Given(rows) => Some(data.encode_given(&encoder, rows)),
-        _ => None,
-    };
     let expected_passes = settings.starts * settings.max_iterations.min(EXPECTED_PASSES);
     let mut lloyd = Lloyd::new(
         &data.block,
@@ -373,19 +232,29 @@ fn fit(
             best_pass = passes.len().saturating_sub(1);
         }
     }
-    let Some(run) = best else {
+    let Some(mut run) = best else {
         return Err(Error::data(format!(
             "{VERB}: no start was made; starts must be at least 1"
         )));
     };
 
-    let model = KMeansModel::new(encoder, run, row_count);
+    let labels = std::mem::take(&mut run.labels);
+    let mut model = KMeansModel::new(encoder, run, row_count);
+    if options.bool(KEEP_SCORES, false) {
+        context
+            .memory
+            .take(2 * row_count * size_of::<f64>(), "the distances of the rows")?;
+        let distances = own_distances_f32(&data.block, &model.centroids, &labels, context.compute.pool);
+        let scores = labels.iter().zip(&distances);
+        let scores = scores.map(|(label, square)| model.normalized(*label as usize, square.sqrt()));
+        model.thresholds = Some(Thresholds::of(scores.collect(), context.compute.pool));
+    }
     if let Some(pass) = passes.get_mut(best_pass) {
         pass.clusters = model.clusters();
     }
     info.passes = passes;
     let found = model.ids.len();
-    if found < settings.k {
+    if found < k {
         let why = if data.distinct_count <= found {
             format!(
                 "the rows have only {} distinct combinations of features",
@@ -394,11 +263,79 @@ fn fit(
         } else {
             "the rows have no more points that are apart".to_string()
         };
-        let notice = format!("{why}, so there are {found} segments instead of {}", settings.k);
+        let notice = format!("{why}, so there are {found} segments instead of {k}");
         context.observer.notice(&notice);
         info.notices.push(notice);
     }
     Ok((model, info))
+}
+
+/// The rows in which a boolean column is TRUE.
+fn marked_rows(rows: &dyn Rows, column: usize, context: &FitContext<'_>) -> Result<Vec<usize>> {
+    let (mut marked, mut first) = (vec![], 0);
+    for index in 0..rows.batch_count() {
+        context.check_cancelled()?;
+        let batch = rows.batch(index)?;
+        let marks = cast(batch.column(column), &DataType::Boolean)?;
+        let is_marked = marks
+            .as_boolean()
+            .iter()
+            .enumerate()
+            .filter(|(_, mark)| *mark == Some(true));
+        marked.extend(is_marked.map(|(row, _)| first + row));
+        first += batch.num_rows();
+    }
+    Ok(marked)
+}
+
+/// Rows as coordinates, ordered by them, so that nothing depends on how the rows came.
+fn start_points(block: &Block<f32>, metric: Metric, rows: &[usize]) -> Vec<f64> {
+    let of_row = |row: &usize| {
+        let mut values = vec![];
+        point(block, metric, *row, &mut values);
+        values
+    };
+    let mut points: Vec<Vec<f64>> = rows.iter().map(of_row).collect();
+    points.sort_by(|a, b| lexicographic(a, b));
+    points.concat()
+}
+
+/// Centroids in the units of the features as coordinates of encoded rows.
+fn encode_given(encoder: &Encoder, block: &Block<f32>, metric: Metric, rows: &[Vec<f64>]) -> Vec<f64> {
+    let mut values = Vec::with_capacity(rows.len() * block.width());
+    for row in rows {
+        let begin = values.len();
+        values.extend(encoder.numbers().iter().map(|n| (row[n.source] - n.shift) / n.scale));
+        values.resize(begin + block.width(), 0.0);
+        if metric == Metric::Cosine {
+            normalise(&mut values[begin..]);
+        }
+    }
+    values
+}
+
+/// Row `row` as coordinates, at length 1 under the cosine distance.
+fn point(block: &Block<f32>, metric: Metric, row: usize, into: &mut Vec<f64>) {
+    let begin = into.len();
+    into.extend(block.row_numbers(row).iter().map(|x| f64::from(*x)));
+    into.resize(begin + block.width(), 0.0);
+    let offsets = block.code_offsets();
+    for ((code, level), offset) in block.row_codes(row).iter().zip(&block.levels).zip(offsets) {
+        if code < level {
+            into[begin + offset + *code as usize] = 1.0;
+        }
+    }
+    if metric == Metric::Cosine {
+        normalise(&mut into[begin..]);
+    }
+}
+
+fn lexicographic(a: &[f64], b: &[f64]) -> Ordering {
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| a.total_cmp(b))
+        .find(|o| *o != Ordering::Equal)
+        .unwrap_or(Ordering::Equal)
 }
 
 /// A hash of an encoded row's content.
@@ -469,11 +406,15 @@ struct Run {
     /// Sum of squared distances of each cluster.
     squares: Vec<f64>,
     inertia: f64,
+    /// The cluster of each row.
+    labels: Vec<u32>,
 }
 
 /// The rows, ordered by content, and what is to be done with them.
 struct Data<'a> {
     block: Block<f32>,
+    /// How many segments are wanted.
+    k: usize,
     distinct_count: usize,
     settings: &'a Settings,
     context: &'a FitContext<'a>,
@@ -481,7 +422,7 @@ struct Data<'a> {
 
 impl Data<'_> {
     fn take_memory(&self) -> Result<()> {
-        let (rows, k, width) = (self.block.row_count, self.settings.k, self.block.width());
+        let (rows, k, width) = (self.block.row_count, self.k, self.block.width());
         let labels = rows * (size_of::<u32>() + size_of::<f32>());
         let sums = (partial_count(rows, k, width) + 6 * k * width) * size_of::<f64>();
         self.context.memory.take(labels + sums, "k-means")
@@ -489,7 +430,7 @@ impl Data<'_> {
 
     /// How many clusters there can be at most.
     fn cluster_count(&self) -> usize {
-        self.settings.k.min(self.distinct_count)
+        self.k.min(self.distinct_count)
     }
 
     fn metric(&self) -> Metric {
@@ -519,36 +460,6 @@ impl Data<'_> {
         (total_square / n - mean_square).max(0.0) / self.block.width().max(1) as f64
     }
 
-    /// Centroids in the units of the features as coordinates of encoded rows.
-    fn encode_given(&self, encoder: &Encoder, rows: &[Vec<f64>]) -> Vec<f64> {
-        let mut values = Vec::with_capacity(rows.len() * self.block.width());
-        for row in rows {
-            let begin = values.len();
-            values.extend(encoder.numbers().iter().map(|n| (row[n.source] - n.shift) / n.scale));
-            values.resize(begin + self.block.width(), 0.0);
-            if self.metric() == Metric::Cosine {
-                normalise(&mut values[begin..]);
-            }
-        }
-        values
-    }
-
-    /// Row `row` as coordinates, at length 1 under the cosine distance.
-    fn point(&self, row: usize, into: &mut Vec<f64>) {
-        let begin = into.len();
-        into.extend(self.block.row_numbers(row).iter().map(|x| f64::from(*x)));
-        into.resize(begin + self.block.width(), 0.0);
-        let offsets = self.block.code_offsets();
-        for ((code, level), offset) in self.block.row_codes(row).iter().zip(&self.block.levels).zip(offsets) {
-            if code < level {
-                into[begin + offset + *code as usize] = 1.0;
-            }
-        }
-        if self.metric() == Metric::Cosine {
-            normalise(&mut into[begin..]);
-        }
-    }
-
     /// Whether row `row` is another than the one before it: equal rows are neighbours.
     fn is_first_of_its_kind(&self, row: usize) -> bool {
         row == 0
@@ -566,7 +477,7 @@ impl Data<'_> {
         };
         let mut values = Vec::with_capacity(rows.len() * self.block.width());
         for row in rows {
-            self.point(row, &mut values);
+            point(&self.block, self.metric(), row, &mut values);
         }
         Ok(values)
     }
@@ -703,7 +614,22 @@ impl Data<'_> {
             .unwrap_or(row)
     }
 
-    /// Passes from centroids that begin at `values` until nothing changes, the shift is within `tolerance`, or there were enough.
+    /// Whether the last pass took away as much of the loss as there must be for another.
+    fn goes_on(&self, passes: &[Pass]) -> bool {
+        let Some(least) = self.settings.min_progress else {
+            return false;
+        };
+        match passes {
+            [.., before, last] => match (before.loss, last.loss) {
+                (Some(before), Some(last)) => before > 0.0 && (before - last) / before >= least,
+                _ => true,
+            },
+            _ => true,
+        }
+    }
+
+    /// Passes from centroids that begin at `values` until nothing changes, the shift is within `tolerance`, there is too little
+    /// progress, or there were enough.
     fn lloyd(
         &self,
         rows: &mut Lloyd<'_>,
@@ -728,10 +654,20 @@ impl Data<'_> {
                 self.context.observer.pass(&pass);
                 passes.push(pass);
             };
-            if rows.run(&mut state, left, tolerance, &mut tell)? != Stop::Empty {
+            // Progress is looked at after each pass.
+            let limit = if self.settings.min_progress.is_some() {
+                left.min(1)
+            } else {
+                left
+            };
+            let stop = rows.run(&mut state, limit, tolerance, &mut tell)?;
+            left = self.settings.max_iterations - (passes.len() - first_pass);
+            if stop == Stop::Limit && left > 0 && self.goes_on(&passes[first_pass..]) {
+                continue;
+            }
+            if stop != Stop::Empty {
                 break;
             }
-            left = self.settings.max_iterations - (passes.len() - first_pass);
             let moved = self.reseed_empty(&state.centroids, &mut state.labels, &mut state.sums);
             state.changed = state.changed.map(|changed| changed + moved);
             rows.moved();
@@ -756,11 +692,18 @@ impl Data<'_> {
         let (centroids, sums) = (&state.centroids, &state.sums);
         let kept: Vec<usize> = (0..count).filter(|j| sums.rows[*j] > 0).collect();
         let values = kept.iter().flat_map(|j| centroids.row(*j)).copied().collect();
+        let mut place = vec![0; count];
+        for (i, j) in (0..).zip(&kept) {
+            place[*j] = i;
+        }
+        let mut labels = std::mem::take(&mut state.labels);
+        labels.iter_mut().for_each(|label| *label = place[*label as usize]);
         Ok(Run {
             centroids: self.centroids(values),
             rows: kept.iter().map(|j| sums.rows[*j]).collect(),
             squares: kept.iter().map(|j| squares[*j]).collect(),
             inertia,
+            labels,
         })
     }
 
@@ -838,18 +781,13 @@ pub struct KMeansModel {
     sizes: Vec<i64>,
     radii: Vec<f64>,
     mean_squared_distance: f64,
+    /// The normalised distances of the training rows.
+    thresholds: Option<Thresholds>,
 }
 
 impl KMeansModel {
     fn new(encoder: Encoder, run: Run, row_count: usize) -> Self {
         let count = run.rows.len();
-        let lexicographic = |a: &[f64], b: &[f64]| {
-            a.iter()
-                .zip(b)
-                .map(|(a, b)| a.total_cmp(b))
-                .find(|o| *o != Ordering::Equal)
-                .unwrap_or(Ordering::Equal)
-        };
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|a, b| {
             run.rows[*b]
@@ -874,6 +812,7 @@ impl KMeansModel {
             sizes: run.rows,
             radii,
             mean_squared_distance: run.inertia / row_count as f64,
+            thresholds: None,
         }
     }
 
@@ -900,33 +839,18 @@ impl KMeansModel {
     /// The centroids by segment, numbers in the units of the features.
     pub fn centroids(&self) -> Vec<Centroid> {
         let of = |j: usize| {
-            let row = self.centroids.row(j);
-            let original = |n: &crate::features::NumberColumn, c: f64| match self.metric {
-                Metric::Euclidean => c * n.scale + n.shift,
-                Metric::Cosine => c,
-            };
-            let mut at = self.encoder.numbers().len();
-            let mut categories = vec![];
-            for column in self.encoder.codes() {
-                let end = at + column.level_count() as usize;
-                let shares = (0u32..)
-                    .zip(&row[at..end])
-                    .map(|(code, share)| (column.category(code).unwrap_or("").to_string(), *share));
-                categories.push((column.name.clone(), shares.collect()));
-                at = end;
+            let mut values = FeatureValues::of(self.ids[j], &self.encoder, self.centroids.row(j));
+            if self.metric == Metric::Euclidean {
+                for (n, (_, value)) in self.encoder.numbers().iter().zip(&mut values.numbers) {
+                    *value = *value * n.scale + n.shift;
+                }
             }
             Centroid {
-                id: self.ids[j],
+                id: values.id,
                 size: self.sizes[j],
                 radius: self.radii[j],
-                numbers: self
-                    .encoder
-                    .numbers()
-                    .iter()
-                    .zip(row)
-                    .map(|(n, c)| (n.name.clone(), original(n, *c)))
-                    .collect(),
-                categories,
+                numbers: values.numbers,
+                categories: values.categories,
             }
         };
         self.by_id().into_iter().map(of).collect()
@@ -986,6 +910,7 @@ impl KMeansModel {
             sizes: model_rows.iter().map(|i| sizes.value(*i)).collect(),
             radii: model_rows.iter().map(|i| radii.value(*i)).collect(),
             mean_squared_distance: artefact.setting("mean_squared_distance")?,
+            thresholds: Thresholds::from_artefact(artefact)?,
         })
     }
 
@@ -1035,52 +960,40 @@ impl KMeansModel {
 
     /// BigQuery ML's table of the centroids: a row for each feature of each.
     fn centroid_table(&self) -> Result<RecordBatch> {
-        let (mut ids, mut features, mut numbers) = (vec![], vec![], vec![]);
-        let (mut lengths, mut categories, mut shares, mut listed) = (vec![], vec![], vec![], vec![]);
-        for centroid in self.centroids() {
-            for (name, value) in centroid.numbers {
-                ids.push(centroid.id);
-                features.push(name);
-                numbers.push(Some(value));
-                lengths.push(0);
-                listed.push(false);
-            }
-            for (name, values) in centroid.categories {
-                ids.push(centroid.id);
-                features.push(name);
-                numbers.push(None);
-                lengths.push(values.len());
-                listed.push(true);
-                for (category, share) in values {
-                    categories.push(category);
-                    shares.push(share);
-                }
-            }
+        let of = |centroid: Centroid| FeatureValues {
+            id: centroid.id,
+            numbers: centroid.numbers,
+            categories: centroid.categories,
+        };
+        feature_value_table("centroid_id", self.centroids().into_iter().map(of).collect())
+    }
+
+    /// A row's distance to its centroid over the root-mean-square distance of its segment's training rows; infinite where those all lie
+    /// at the centroid and the row does not.
+    fn normalized(&self, centroid: usize, distance: f64) -> f64 {
+        // Encoded rows are of f32: what is less is rounding.
+        if distance <= 1e-12 * (1.0 + length(self.centroids.row(centroid))) {
+            return 0.0;
         }
-        let fields = Fields::from(vec![
-            field("category", DataType::Utf8),
-            field("value", DataType::Float64),
-        ]);
-        let values: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(categories)),
-            Arc::new(Float64Array::from(shares)),
-        ];
-        let item = field("item", DataType::Struct(fields.clone()));
-        let lists = ListArray::try_new(
-            item,
-            OffsetBuffer::from_lengths(lengths),
-            Arc::new(StructArray::try_new(fields, values, None)?),
-            Some(listed.into()),
-        )?;
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("centroid_id", Arc::new(Int64Array::from(ids))),
-            ("feature", Arc::new(StringArray::from(features))),
-            ("numerical_value", Arc::new(Float64Array::from(numbers))),
-            ("categorical_value", Arc::new(lists)),
-        ];
-        Ok(RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, array)| (name, array, true)),
-        )?)
+        distance / self.radii[centroid]
+    }
+
+    /// The columns of `ML.DETECT_ANOMALIES`.
+    fn anomaly_columns(&self, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        let thresholds = self.thresholds.as_ref().ok_or_else(without_scores)?;
+        let block = self.encoder.encode::<f32>(columns)?;
+        let labels = nearest_f32(&block, &self.centroids);
+        let score = |(row, label): (usize, &u32)| {
+            let centroid = *label as usize;
+            self.normalized(centroid, self.centroids.distance_squared(&block, row, centroid).sqrt())
+        };
+        let scores: Vec<f64> = labels.iter().enumerate().map(score).collect();
+        let flags = thresholds.flags(&scores, options);
+        Ok(vec![
+            flags,
+            Arc::new(Float64Array::from(scores)),
+            self.segments(&labels),
+        ])
     }
 }
 
@@ -1145,6 +1058,25 @@ impl Model for KMeansModel {
         let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(listed, labels.len()));
         let nearest = ListArray::try_new(nearest_field(), offsets, Arc::new(values), None)?;
         Ok(vec![self.segments(&labels), Arc::new(nearest)])
+    }
+
+    fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        match word {
+            "PREDICT" => Some(self.predict_fields()),
+            "DETECT_ANOMALIES" => Some(vec![
+                field("is_anomaly", DataType::Boolean),
+                field("normalized_distance", DataType::Float64),
+                field("centroid_id", DataType::Int64),
+            ]),
+            _ => None,
+        }
+    }
+
+    fn row_columns(&self, word: &str, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        match word {
+            "DETECT_ANOMALIES" => self.anomaly_columns(columns, options),
+            _ => self.predict_columns(columns, options),
+        }
     }
 
     fn assess_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
@@ -1227,6 +1159,9 @@ impl Model for KMeansModel {
         )?;
         let mut tables = self.encoder.to_tables()?;
         tables.push(("centroids".into(), centroids));
+        if let Some(thresholds) = &self.thresholds {
+            tables.push(thresholds.to_table()?);
+        }
         let distance = if self.metric == Metric::Cosine {
             "cosine"
         } else {
@@ -1240,379 +1175,6 @@ impl Model for KMeansModel {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use super::*;
-    use crate::kernels::compute::Compute;
-    use crate::models::{Silent, UnlimitedMemory};
-
-    fn number(values: impl IntoIterator<Item = f64>) -> ArrayRef {
-        Arc::new(Float64Array::from_iter_values(values))
-    }
-
-    fn options(named: &[(&str, Value)]) -> Options {
-        Options::parse(
-            VERB,
-            OPTIONS,
-            named.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
-        )
-        .unwrap()
-    }
-
-    fn fit_with(columns: &[ArrayRef], options: &Options, threads: usize) -> Result<(KMeansModel, TrainingInfo)> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let cancel = AtomicBool::new(false);
-        let context = FitContext {
-            compute: &Compute::cpu(&pool, &cancel),
-            seed: 42,
-            observer: &Silent,
-            memory: &UnlimitedMemory,
-        };
-        let fields: Vec<Field> = columns
-            .iter()
-            .enumerate()
-            .map(|(i, c)| Field::new(format!("f{i}"), c.data_type().clone(), true))
-            .collect();
-        let schema = Arc::new(Schema::new(fields));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
-        let roles = KMeans.roles(&schema, options)?;
-        fit(
-            &MemoryRows::new(schema, vec![batch]),
-            &roles.features,
-            options,
-            &context,
-        )
-    }
-
-    fn segments(model: &KMeansModel, columns: &[ArrayRef]) -> Vec<i64> {
-        model
-            .score(columns)
-            .unwrap()
-            .as_primitive::<Int64Type>()
-            .values()
-            .to_vec()
-    }
-
-    fn distances(model: &KMeansModel, columns: &[ArrayRef]) -> Vec<f64> {
-        model.verb_columns(columns).unwrap()[1]
-            .as_primitive::<Float64Type>()
-            .values()
-            .to_vec()
-    }
-
-    fn random(seed: u64) -> Pcg64 {
-        Pcg64::seed_from_u64(seed)
-    }
-
-    /// Five columns: three numbers around some centres, one constant, one text.
-    fn sample(rows: usize, seed: u64) -> Vec<ArrayRef> {
-        let mut random = random(seed);
-        let mut numbers = vec![vec![]; 3];
-        let mut texts = vec![];
-        for _ in 0..rows {
-            let group = random.random_range(0..4);
-            for (i, n) in numbers.iter_mut().enumerate() {
-                let noise: f64 = (0..4).map(|_| random.random::<f64>() - 0.5).sum();
-                n.push(f64::from(group * (i as i32 + 1)) * 3.0 + noise);
-            }
-            texts.push(if random.random::<f64>() < 0.1 {
-                None
-            } else {
-                Some(["a", "b", "c"][(group as usize + random.random_range(0..2)) % 3])
-            });
-        }
-        let mut columns: Vec<ArrayRef> = numbers.into_iter().map(number).collect();
-        columns.push(number(vec![7.0; rows]));
-        columns.push(Arc::new(StringArray::from(texts)));
-        columns
-    }
-
-    fn shuffled(columns: &[ArrayRef], seed: u64) -> Vec<ArrayRef> {
-        let mut random = random(seed);
-        let mut order: Vec<u32> = (0..columns[0].len() as u32).collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.random_range(0..=i));
-        }
-        let order = datafusion::arrow::array::UInt32Array::from(order);
-        columns
-            .iter()
-            .map(|c| datafusion::arrow::compute::take(c, &order, None).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn ten_customers_from_the_first_three_rows() {
-        let first = [0.2, 0.3, 0.1, 0.4, 0.2, 0.5, 0.3, 0.1, 0.4, 0.2];
-        let tenth = |x: f64, i: usize| (x * 10.0 + i as f64).round() / 10.0;
-        let columns: Vec<ArrayRef> = (0..5).map(|i| number(first.map(|x| tenth(x, i)))).collect();
-        let rows = (0..3)
-            .map(|r| Value::List((0..5).map(|i| Value::Float(tenth(first[r], i))).collect()))
-            .collect();
-        let options = options(&[
-            ("k", Value::Int(3)),
-            ("standardize", Value::Bool(false)),
-            ("init", Value::List(rows)),
-        ]);
-        let (model, info) = fit_with(&columns, &options, 1).unwrap();
-        assert_eq!(segments(&model, &columns), [2, 1, 3, 1, 2, 1, 1, 3, 1, 2]);
-        assert!(info.notices.is_empty());
-        let centroids = model.centroids();
-        assert_eq!(centroids.iter().map(|c| c.size).collect::<Vec<_>>(), [5, 3, 2]);
-        for (c, x) in centroids.iter().zip([0.38, 0.2, 0.1]) {
-            assert!((c.numbers[0].1 - x).abs() < 1e-7, "{c:?}");
-        }
-    }
-
-    #[test]
-    fn neither_threads_nor_the_order_of_rows_show() {
-        let columns = sample(30_000, 1);
-        for distance in ["euclidean", "cosine"] {
-            let options = options(&[("k", Value::Int(6)), ("distance", Value::Text(distance.into()))]);
-            let (model, info) = fit_with(&columns, &options, 1).unwrap();
-            assert_eq!(model.sizes.iter().sum::<i64>(), 30_000);
-            for (threads, columns) in [(2, columns.clone()), (7, shuffled(&columns, 5))] {
-                let (other, _) = fit_with(&columns, &options, threads).unwrap();
-                let pairs = other.centroids.values().iter().zip(model.centroids.values());
-                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
-                assert_eq!(segments(&other, &columns), segments(&model, &columns));
-            }
-            let inertia: f64 = distances(&model, &columns).iter().map(|d| d * d).sum();
-            let loss = info.passes.last().and_then(|p| p.loss).unwrap();
-            assert!(
-                (inertia / 30_000.0 - loss).abs() < 1e-12 * loss.max(1.0),
-                "{inertia} {loss}"
-            );
-            let clusters = &info.passes.last().unwrap().clusters;
-            let mut sizes = vec![0; 6];
-            segments(&model, &columns)
-                .iter()
-                .for_each(|s| sizes[*s as usize - 1] += 1);
-            assert_eq!(clusters.iter().map(|c| c.2).collect::<Vec<i64>>(), sizes);
-            assert!(sizes.windows(2).all(|w| w[0] >= w[1]));
-        }
-    }
-
-    #[test]
-    fn losses_of_the_passes_never_rise() {
-        let columns = sample(5_000, 2);
-        for distance in ["euclidean", "cosine"] {
-            let options = options(&[
-                ("k", Value::Int(9)),
-                ("init", Value::Text("Random".into())),
-                ("starts", Value::Int(3)),
-                ("tolerance", Value::Int(0)),
-                ("distance", Value::Text(distance.into())),
-            ]);
-            let (model, info) = fit_with(&columns, &options, 2).unwrap();
-            for run in 0..3 {
-                let losses: Vec<f64> = info
-                    .passes
-                    .iter()
-                    .filter(|p| p.training_run == run)
-                    .filter_map(|p| p.loss)
-                    .collect();
-                assert!(
-                    losses.len() > 2 && losses.windows(2).all(|w| w[1] <= w[0] * (1.0 + 1e-9)),
-                    "{losses:?}"
-                );
-                assert!(model.mean_squared_distance() <= losses[losses.len() - 1]);
-            }
-        }
-    }
-
-    #[test]
-    fn fewer_distinct_rows_than_k_are_fewer_segments_and_a_notice() {
-        let columns = [
-            number([1.0, 2.0, 1.0, 3.0, 1.0, 2.0]),
-            number([0.1, 0.2, 0.1, 0.3, 0.1, 0.2]),
-        ];
-        for init in ["kmeans++", "random"] {
-            let options = options(&[("k", Value::Int(5)), ("init", Value::Text(init.into()))]);
-            let (model, info) = fit_with(&columns, &options, 1).unwrap();
-            assert_eq!(segments(&model, &columns), [1, 2, 1, 3, 1, 2]);
-            assert_eq!(
-                info.notices,
-                ["the rows have only 3 distinct combinations of features, so there are 3 segments instead of 5"]
-            );
-            assert!(distances(&model, &columns).iter().all(|d| *d < 1e-7));
-        }
-        let given = Value::List(
-            (0..4)
-                .map(|_| Value::List(vec![Value::Int(1), Value::Float(0.1)]))
-                .collect(),
-        );
-        let (model, info) = fit_with(&columns, &options(&[("k", Value::Int(4)), ("init", given)]), 1).unwrap();
-        assert_eq!(
-            (segments(&model, &columns), info.notices.len()),
-            (vec![1, 2, 1, 3, 1, 2], 1)
-        );
-    }
-
-    #[test]
-    fn an_empty_cluster_gets_the_farthest_row() {
-        let columns = [number([0.0, 0.1, 0.2, 10.0, 10.1, 50.0])];
-        let far = |x: f64| Value::List(vec![Value::Float(x)]);
-        let given = Value::List(vec![far(0.0), far(10.0), far(-900.0)]);
-        let options = options(&[
-            ("k", Value::Int(3)),
-            ("init", given),
-            ("standardize", Value::Bool(false)),
-        ]);
-        let (model, _) = fit_with(&columns, &options, 1).unwrap();
-        assert_eq!(segments(&model, &columns), [1, 1, 1, 2, 2, 3]);
-    }
-
-    #[test]
-    fn cosine_knows_directions_alone() {
-        let columns = [
-            number([1.0, 2.0, 300.0, 0.0, 0.0, 0.0]),
-            number([0.0, 0.0, 0.0, 1.0, 70.0, 0.0]),
-        ];
-        let options = options(&[
-            ("k", Value::Int(4)),
-            ("distance", Value::Text("cosine".into())),
-            ("standardize", Value::Bool(false)),
-        ]);
-        let (model, info) = fit_with(&columns, &options, 1).unwrap();
-        let (found, far) = (segments(&model, &columns), distances(&model, &columns));
-        assert_eq!((found[0], found[1], found[3]), (found[2], found[2], found[4]));
-        assert_ne!(found[0], found[3]);
-        assert!(far[..5].iter().all(|d| *d < 1e-7), "{far:?}");
-        assert_eq!(far[5], 1.0);
-        assert_eq!((model.ids.len(), info.notices.len()), (2, 1));
-    }
-
-    #[test]
-    fn a_stored_model_scores_the_same_to_the_bit() {
-        let columns = sample(2_000, 3);
-        for distance in ["euclidean", "cosine"] {
-            let options = options(&[("k", Value::Int(7)), ("distance", Value::Text(distance.into()))]);
-            let (model, _) = fit_with(&columns, &options, 2).unwrap();
-            let mut artefact = Artefact {
-                name: "m".into(),
-                features: model.feature_columns().to_vec(),
-                options: options.clone(),
-                parts: model.parts().unwrap(),
-            };
-            let loaded = KMeans.load(&artefact).unwrap();
-            assert_eq!(
-                &loaded.verb_columns(&columns).unwrap(),
-                &model.verb_columns(&columns).unwrap()
-            );
-            let none = Options::default();
-            let predicted = model.predict_columns(&columns, &none).unwrap();
-            assert_eq!(&loaded.predict_columns(&columns, &none).unwrap(), &predicted);
-            for (array, field) in predicted.iter().zip(model.predict_fields()) {
-                assert_eq!(array.data_type(), field.data_type());
-            }
-            let lists = predicted[1].as_list::<i32>();
-            for (row, d) in distances(&model, &columns).iter().enumerate() {
-                let list = lists.value(row);
-                let near = list.as_struct();
-                let ids = near.column(0).as_primitive::<Int64Type>();
-                let far = near.column(1).as_primitive::<Float64Type>();
-                assert_eq!(
-                    (ids.len(), ids.value(0), far.value(0)),
-                    (5, segments(&model, &columns)[row], *d)
-                );
-                assert!(far.values().windows(2).all(|w| w[0] <= w[1] * (1.0 + 1e-6)));
-            }
-            artefact.parts.tables.retain(|(name, _)| name != "centroids");
-            let error = KMeans.load(&artefact).unwrap_err().to_string();
-            assert!(error.contains("its part 'centroids' is missing"), "{error}");
-        }
-    }
-
-    #[test]
-    fn null_and_unseen_values_are_scored() {
-        let columns = sample(500, 4);
-        let (model, _) = fit_with(&columns, &options(&[("k", Value::Int(3))]), 1).unwrap();
-        let mut odd: Vec<ArrayRef> = (0..4)
-            .map(|_| Arc::new(Float64Array::from(vec![None, Some(f64::NAN)])) as ArrayRef)
-            .collect();
-        odd.push(Arc::new(StringArray::from(vec![None, Some("never seen")])));
-        assert!(segments(&model, &odd).iter().all(|s| (1..=3).contains(s)));
-        assert!(distances(&model, &odd).iter().all(|d| d.is_finite()));
-    }
-
-    #[test]
-    fn far_from_zero_without_standardising() {
-        let mut random = random(6);
-        let x: Vec<f64> = (0..1000)
-            .map(|i| 1e9 + f64::from(i % 4) * 10.0 + random.random::<f64>())
-            .collect();
-        let columns = [number(x)];
-        let (model, _) = fit_with(
-            &columns,
-            &options(&[("k", Value::Int(4)), ("standardize", Value::Bool(false))]),
-            2,
-        )
-        .unwrap();
-        assert_eq!(model.sizes, [250; 4]);
-        assert!(model.mean_squared_distance() < 0.1);
-        // Equal sizes: numbered by centroid.
-        let at: Vec<f64> = model.centroids().iter().map(|c| c.numbers[0].1 - 1e9).collect();
-        assert!(
-            at.windows(2).all(|w| w[0] < w[1]) && (at[0] - 0.5).abs() < 0.1,
-            "{at:?}"
-        );
-    }
-
-    #[test]
-    fn many_clusters_are_seeded_from_a_sample() {
-        let mut random = random(7);
-        let columns: Vec<ArrayRef> = (0..2)
-            .map(|_| number((0..70_000).map(|_| random.random::<f64>())))
-            .collect();
-        let options = options(&[("k", Value::Int(150)), ("max_iterations", Value::Int(3))]);
-        let (model, info) = fit_with(&columns, &options, 2).unwrap();
-        assert_eq!((model.ids.len(), info.notices.len()), (150, 0));
-    }
-
-    #[test]
-    fn cancellation_stops_the_fit() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let cancel = AtomicBool::new(true);
-        let context = FitContext {
-            compute: &Compute::cpu(&pool, &cancel),
-            seed: 1,
-            observer: &Silent,
-            memory: &UnlimitedMemory,
-        };
-        let error = fit_arrays(
-            &[number([1.0, 2.0])],
-            &["a".into()],
-            &options(&[("k", Value::Int(2))]),
-            &context,
-        )
-        .unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Cancelled);
-    }
-
-    #[test]
-    fn given_centroids_are_checked_when_planned() {
-        let schema = Schema::new(vec![
-            Field::new("a", DataType::Float64, true),
-            Field::new("b", DataType::Int32, true),
-        ]);
-        let row = |values: &[f64]| Value::List(values.iter().map(|v| Value::Float(*v)).collect());
-        let check = |init: Value| {
-            let options = options(&[("k", Value::Int(2)), ("init", init)]);
-            KMeans.roles(&schema, &options).map(|_| ()).map_err(|e| e.to_string())
-        };
-        assert_eq!(check(Value::List(vec![row(&[1.0, 2.0]), row(&[3.0, 4.0])])), Ok(()));
-        let message = |init: Value| check(init).unwrap_err();
-        assert!(message(Value::List(vec![row(&[1.0, 2.0])])).contains("lists 1 centroids but k is 2"));
-        assert!(
-            message(Value::List(vec![row(&[1.0, 2.0]), row(&[3.0])]))
-                .contains("centroid 2 of option 'init' has 1 numbers, not 2")
-        );
-        assert!(message(Value::List(vec![row(&[1.0, 2.0]), Value::Int(3)])).contains("is a whole number, not a list"));
-        assert!(message(Value::Text("kmean".into())).contains("did you mean 'kmeans++'?"));
-        let text = Schema::new(vec![Field::new("a", DataType::Utf8, true)]);
-        let named = options(&[("k", Value::Int(1)), ("init", Value::List(vec![row(&[1.0])]))]);
-        let error = KMeans.roles(&text, &named).unwrap_err().to_string();
-        assert!(error.contains("column 'a' is of type Utf8"), "{error}");
-    }
-}
+mod tests;
+#[cfg(test)]
+mod tests_statement;

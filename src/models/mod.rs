@@ -4,12 +4,16 @@
 //! fits is a [`Model`], which scores batches of columns. Neither knows a plan: registration, help, tests and
 //! benchmarks walk [`MODELS`].
 
+mod anomalies;
 mod attribution;
+mod eigen;
 pub mod factorization;
+mod feature_values;
 pub mod kmeans;
 pub mod linear;
 pub mod logistic;
 mod normal_equations;
+pub mod pca;
 mod predictor;
 pub mod search;
 pub mod split;
@@ -37,6 +41,7 @@ pub static MODELS: &[&dyn ModelType] = &[
     &linear::LinearRegression,
     &factorization::Factorization,
     &transform_only::TransformOnly,
+    &pca::Pca,
 ];
 
 /// The model type that answers to `name` (`model_type => name`), in any case.
@@ -111,8 +116,8 @@ pub static ASSESSMENTS: &[Assessment] = &[
         function: "ML.EVALUATE",
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
                   classifier; davies_bouldin_index and mean_squared_distance of k-means; errors of a factorization of explicit feedback, \
-                  mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback. \
-                  Rows whose label is NULL are left out.",
+                  mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback; \
+                  total_explained_variance_ratio of principal components. Rows whose label is NULL are left out.",
         options: THRESHOLD,
         example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
     },
@@ -268,6 +273,22 @@ pub static DESCRIPTIONS: &[Description] = &[
         options: CLASS_LEVEL,
         example: "SELECT * FROM ML.GLOBAL_EXPLAIN('churn')",
     },
+    Description {
+        word: "PRINCIPAL_COMPONENTS",
+        function: "ML.PRINCIPAL_COMPONENTS",
+        summary: "The principal components of a model, numbered from 0, a row for each feature: a number's entry, or those of a column's \
+                  categories.",
+        options: &[],
+        example: "SELECT * FROM ML.PRINCIPAL_COMPONENTS('components')",
+    },
+    Description {
+        word: "PRINCIPAL_COMPONENT_INFO",
+        function: "ML.PRINCIPAL_COMPONENT_INFO",
+        summary: "What each principal component of a model explains: its eigenvalue, its share of all variance, and the sum of the shares \
+                  up to it.",
+        options: &[],
+        example: "SELECT * FROM ML.PRINCIPAL_COMPONENT_INFO('components')",
+    },
 ];
 
 /// A kind of model: its name, options, and how it is fitted and read back.
@@ -289,13 +310,18 @@ pub trait ModelType: Debug + Send + Sync {
     /// Its options, those that name columns included.
     fn options(&self) -> &'static [OptionSpec];
 
+    /// The options of the verb's relation form, which may ask for one that a fit to be stored does without.
+    fn verb_options(&self) -> &'static [OptionSpec] {
+        self.options()
+    }
+
     /// The columns that the verb's relation form adds to a query's rows; none for a verb that ranks items instead.
     fn verb_fields(&self) -> Vec<FieldRef> {
         vec![]
     }
 
     /// The options of a fit whose model is to be stored: without what only the verb's relation form needs, such as
-    /// cross-fitting.
+    /// cross-fitting, and with what only a stored model does.
     fn stored_fit_options(&self, options: &Options) -> Options {
         options.clone()
     }
@@ -349,6 +375,8 @@ pub struct Roles {
     pub item: Option<usize>,
     /// How much, in recommendation; every row counts 1 without.
     pub rating: Option<usize>,
+    /// TRUE marks the rows that a fit starts from, in k-means.
+    pub start: Option<usize>,
 }
 
 /// Rows of a query that can be read again, batch by batch, in an order that does not change.

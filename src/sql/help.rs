@@ -96,7 +96,7 @@ impl Topic {
             _ => model_type.summary().into(),
         };
         let options = if form == Form::Relation {
-            model_type.options().to_vec()
+            model_type.verb_options().to_vec()
         } else {
             vec![]
         };

@@ -36,8 +36,9 @@ pub(crate) fn topics() -> Vec<Topic> {
             "CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name [TRANSFORM (select list)] OPTIONS (model_type = '…', option = value, …) AS query",
             &format!(
                 "Trains a model and stores it, as ML.TRAIN does, and gives its training information. The options are those of the model \
-                 type's verb, by either of their names. What TRANSFORM makes of the query is learned from, and is made again at prediction. A logistic regression has no penalty unless l2_reg says so. Taken without \
-                 effect: {}.",
+                 type's verb, by either of their names. What TRANSFORM makes of the query is learned from, and is made again at \
+                 prediction. A logistic regression has no penalty unless l2_reg says so, and k-means stops early, after at most 20 passes. \
+                 Taken without effect where the model type has no such option: {}.",
                 without.join(", ")
             ),
             "CREATE OR REPLACE MODEL churn OPTIONS (model_type = 'logistic_reg', input_label_cols = ['churned']) AS SELECT * FROM customers",
@@ -75,7 +76,8 @@ pub(crate) fn topics() -> Vec<Topic> {
     ]
 }
 
-/// Options of BigQuery ML that change nothing here, and why: they are taken, and said to be without effect.
+/// Options of BigQuery ML that change nothing here, and why: they are taken, and said to be without effect, for model types that have
+/// no such option of their own.
 pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("model_registry", "models are kept in ml.store"),
     ("vertex_ai_model_id", "models are kept in ml.store"),
@@ -255,9 +257,10 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
     let kind = crate::models::model_type(&kind)?;
     let observer = session.observer();
     create.options.retain(|option| {
+        let is_own = kind.options().iter().any(|own| own.answers_to(&option.name));
         let without = WITHOUT_EFFECT
             .iter()
-            .find(|(name, _)| option.name.eq_ignore_ascii_case(name));
+            .find(|(name, _)| !is_own && option.name.eq_ignore_ascii_case(name));
         if let Some((name, why)) = without {
             observer.notice(&format!("option {name} has no effect here: {why}"));
         }

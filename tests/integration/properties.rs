@@ -89,6 +89,7 @@ fn options_of(model_type: &dyn ModelType) -> Options {
                 ("factors".into(), Value::Int(8)),
             ]
         }
+        "pca" => vec![("num_principal_components".into(), Value::Int(3)), features],
         other => panic!("say how to fit a {other} here, so that it is tested like the others"),
     };
     Options::parse("test", model_type.options(), named).unwrap()

@@ -68,6 +68,34 @@ async fn a_script_from_create_model_to_weights() {
     assert!(told.contains("| 4 |"), "{told}");
 }
 
+/// Where CREATE MODEL has other defaults than ML.TRAIN, and options without effect that one type takes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn k_means_stops_early_in_a_statement_alone() {
+    let ctx = context("generic");
+    let rows = "CREATE TABLE dots AS SELECT sin(value * 1.7) + value % 5 AS x, cos(value * 0.9) * (value % 3) AS y FROM generate_series(1, 4000)";
+    run(&ctx, rows).await.unwrap();
+    let passes = async |options: &str| {
+        let create = format!(
+            "CREATE OR REPLACE MODEL dots OPTIONS (model_type = 'kmeans', num_clusters = 9{options}) AS SELECT x, y FROM dots"
+        );
+        let told = run(&ctx, &create).await.unwrap();
+        told.lines().filter(|l| l.starts_with("| 0 ")).count()
+    };
+    let (early, all) = (
+        passes("").await,
+        passes(", early_stop = FALSE, max_iterations = 100").await,
+    );
+    assert!(early < all && early <= 20, "{early} {all}");
+    assert_eq!(passes(", early_stop = FALSE, max_iterations = 3").await, 3);
+    let told = run(
+        &ctx,
+        "SELECT count(*) AS n FROM ML.TRAIN('dots', (SELECT x, y FROM dots), model_type => 'kmeans', k => 9)",
+    )
+    .await
+    .unwrap();
+    assert!(told.contains(&format!("| {all} ")), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_shown_described_exported_and_dropped() {
     let ctx = context("generic");
@@ -159,6 +187,21 @@ async fn scripts_in_the_spelling_of_bigquery() {
          SELECT * EXCEPT(station) FROM s",
         "SELECT centroid_id, feature, numerical_value FROM ML.CENTROIDS(MODEL bike.stations) ORDER BY centroid_id, feature",
         "SELECT * FROM ML.TRAINING_INFO(MODEL bike.stations)",
+        "SELECT is_anomaly, normalized_distance, centroid_id FROM ML.DETECT_ANOMALIES(MODEL bike.stations, STRUCT(0.1 AS contamination),
+           (SELECT 1.5 AS distance, 3 AS trips, 1 AS tips UNION ALL SELECT 90.0, 900, 2))",
+        "CREATE OR REPLACE MODEL bike.three OPTIONS(model_type='kmeans', kmeans_init_method='CUSTOM', kmeans_init_col='first',
+           distance_type='EUCLIDEAN', max_iterations=5, early_stop=FALSE, min_rel_progress=0.05, warm_start=FALSE) AS
+         SELECT miles, trip_id < 3 AS first FROM trips",
+        "CREATE OR REPLACE MODEL bike.some OPTIONS(model_type='kmeans') AS SELECT miles, tipped FROM trips",
+        // Components of trips.
+        "CREATE OR REPLACE MODEL taxi.components OPTIONS(model_type='PCA', num_principal_components=2, scale_features=FALSE,
+           pca_solver='FULL') AS SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips",
+        "SELECT * FROM ML.PRINCIPAL_COMPONENTS(MODEL taxi.components) ORDER BY principal_component_id, feature",
+        "SELECT * FROM ML.PRINCIPAL_COMPONENT_INFO(MODEL taxi.components)",
+        "SELECT total_explained_variance_ratio FROM ML.EVALUATE(MODEL taxi.components)",
+        "SELECT * FROM ML.PREDICT(MODEL taxi.components, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
+        "SELECT * FROM ML.DETECT_ANOMALIES(MODEL taxi.components, STRUCT(0.05 AS contamination), (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
+        "SELECT ml_generate_embedding_result FROM ML.GENERATE_EMBEDDING(MODEL taxi.components, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
         // Fares: a number.
         "CREATE OR REPLACE MODEL taxi.miles OPTIONS(model_type='linear_reg', input_label_cols=['miles'], optimize_strategy='NORMAL_EQUATION') AS
          SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips",

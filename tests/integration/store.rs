@@ -138,6 +138,11 @@ static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
                 &customers(),
                 &[("label", text("churned")), ("l2", Value::Float(0.3))],
             )),
+            "pca" => all.push(train(
+                *kind,
+                &customers(),
+                &[("pca_explained_variance_ratio", Value::Float(0.8))],
+            )),
             "linear_reg" => all.push(train(*kind, &customers(), &[("label", text("spend"))])),
             "matrix_factorization" => {
                 let columns = [

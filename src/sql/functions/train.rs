@@ -169,13 +169,19 @@ impl RelationFunction for Train {
     }
 
     fn topics(&self) -> Vec<Topic> {
+        let without_verb = MODELS.iter().filter(|m| m.verb() == "ML.PREDICT");
+        let their_options =
+            without_verb.map(|m| format!("{} takes {}", m.name(), list(m.options().iter().map(|o| o.name), 40)));
+        let their_options: Vec<String> = their_options.collect();
         vec![Topic {
             name: NAME.into(),
             form: Form::Relation,
             syntax: "FROM ML.TRAIN('model', (query), model_type => 'kmeans', option => value, …)".into(),
-            summary: "Trains a model and stores it as a new version in ml.store; gives a row for each pass. It trains when \
-                      the statement runs, never when it is planned or explained. Each model type has the options of its verb."
-                .into(),
+            summary: format!(
+                "Trains a model and stores it as a new version in ml.store; gives a row for each pass. It trains when the statement runs, \
+                 never when it is planned or explained. Each model type has the options of its verb; {}.",
+                their_options.join("; ")
+            ),
             options: [&[MODEL_TYPE, TRANSFORM], SPLIT_OPTIONS, TUNING_OPTIONS].concat(),
             example: "SELECT * FROM ML.TRAIN('segments', (SELECT * FROM rfm), model_type => 'kmeans', k => 4, id => 'customer_id')"
                 .into(),

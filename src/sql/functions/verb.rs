@@ -31,7 +31,7 @@ impl RelationFunction for Verb {
     fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let verb = self.name();
         let input = arguments.one_query()?;
-        let options = Options::parse(verb, self.0.options(), arguments.named)?;
+        let options = Options::parse(verb, self.0.verb_options(), arguments.named)?;
         let columns = columns_of(verb, &input)?;
         let roles = self.0.roles(&columns, &options)?;
         let added = self.0.verb_fields();
@@ -65,6 +65,7 @@ pub(crate) fn renumber(roles: &Roles, kept: &[usize]) -> Roles {
         user: roles.user.map(at),
         item: roles.item.map(at),
         rating: roles.rating.map(at),
+        start: roles.start.map(at),
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) fn used_columns(roles: &Roles) -> Vec<usize> {
         .iter()
         .copied()
         .chain(
-            [roles.label, roles.user, roles.item, roles.rating]
+            [roles.label, roles.user, roles.item, roles.rating, roles.start]
                 .into_iter()
                 .flatten(),
         )
