@@ -1,6 +1,7 @@
-//! Logistic regression: the probability of one of two classes, by iteratively reweighted least squares.
+//! Logistic regression: the probability of one of two classes, by iteratively reweighted least squares. Stored models of more classes are
+//! fitted in [`super::multinomial`].
 //!
-//! The fit minimises the summed log loss plus ½ · l2 · ‖β‖² over standardised numbers and one-hot categories, the intercept
+//! The fit minimises the summed log loss plus ½ · l2 · ‖β‖² + l1 · ‖β‖₁ over standardised numbers and one-hot categories, the intercept
 //! free (scikit-learn's `C` is 1 / l2), by Newton's method with exact solves: every pass is one mergeable aggregate, the
 //! weighted Gram matrix of [`crate::kernels::gram`]. (McCullagh & Nelder, *Generalized Linear Models*, 1989.)
 //!
@@ -51,7 +52,7 @@ static OPTIONS: &[OptionSpec] = &[
         aliases: &["input_label_cols", "labels", "label_col"],
         kind: OptionKind::Column,
         default: "",
-        help: "The column to predict, of two values; rows where it is NULL are scored but not learned from.",
+        help: "The column to predict, of two values, or of up to 50 in a stored model; rows where it is NULL are scored but not learned from.",
     },
     OptionSpec {
         name: "method",
@@ -85,7 +86,7 @@ static OPTIONS: &[OptionSpec] = &[
         aliases: &["class_weight"],
         kind: OptionKind::Any("'balanced', or a weight for each label such as {'Yes': 2.0, 'No': 1.0}"),
         default: "1 each",
-        help: "How much a row of each class counts; 'balanced' makes both classes count the same.",
+        help: "How much a row of each class counts; 'balanced' makes all classes count the same.",
     },
     OptionSpec {
         name: "auto_class_weights",
@@ -133,7 +134,7 @@ impl ModelType for LogisticRegression {
 
     fn summary(&self) -> &'static str {
         "The probability of one of two classes by logistic regression, fitted with Newton's method; the score of a labelled \
-         row comes from a model that did not see it."
+         row comes from a model that did not see it. A stored model may have up to 50 classes."
     }
 
     fn options(&self) -> &'static [OptionSpec] {
@@ -210,7 +211,11 @@ impl ModelType for LogisticRegression {
             .started("logistic regression", rows.row_count(), settings.max_iterations);
         let wanted = options.int("folds", 5) as usize;
         // A verb gives the score of one class. Models of more have no other use than to be stored, and those are not cross-fitted.
-        let most = if wanted == 0 { MAX_CLASSES } else { 2 };
+        let (verb, most) = if wanted == 0 {
+            ("LOGISTIC_REG", MAX_CLASSES)
+        } else {
+            (verb, 2)
+        };
         let (labels, mut classes) = Labels::read(verb, rows, label, most, context)?;
         let positive = positive_class(verb, &labels, options.get("positive"))?;
         if positive == 0 {
@@ -940,7 +945,9 @@ mod tests {
     use std::slice::from_ref;
     use std::sync::atomic::AtomicBool;
 
-    use datafusion::arrow::array::{BooleanArray, DictionaryArray, StringArray, StringViewArray};
+    use datafusion::arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, StringArray, StringViewArray};
+    use datafusion::arrow::datatypes::{Float64Type, Int8Type};
+    use datafusion::arrow::util::display::array_value_to_string;
 
     use super::*;
     use crate::kernels::compute::Compute;
@@ -1083,6 +1090,41 @@ mod tests {
             let fitted = fit_on(&input, &[label.clone(), option], 1).unwrap();
             assert_close(&column(&fitted, "coefficient"), &balanced, 1e-9);
         }
+    }
+
+    #[test]
+    fn sparse_coefficients_are_scikit_learns() {
+        let input = rows(customers(0..40), 7);
+        let label = ("label", text("churned"));
+        let sparse = |l1: f64, l2: f64| {
+            let named = [
+                label.clone(),
+                ("l1_reg", Value::Float(l1)),
+                ("l2_reg", Value::Float(l2)),
+            ];
+            fit_on(&input, &named, 2).unwrap()
+        };
+        let fitted = sparse(0.5, 0.2);
+        let wanted = [
+            -0.051_384_542_071_510_94,
+            0.513_382_061_575_353_4,
+            -0.138_597_977_160_297_3,
+            0.459_922_001_615_065_5,
+            0.0,
+            0.0,
+        ];
+        let found = column(&fitted, "coefficient");
+        assert_close(&found, &wanted, 1e-7);
+        assert_eq!(found[4..], [Some(0.0); 2]);
+        assert!(column(&fitted, "standard_error").iter().all(Option::is_none));
+        assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
+        assert_eq!(fitted.row_scores.map(|s| s.len()), Some(40));
+        let found = column(&sparse(2.0, 0.5), "coefficient");
+        assert_close(&found[..2], &[0.103_024_454_579_911_33, 0.347_418_291_345_287], 1e-7);
+        assert_eq!(found[2..], [Some(0.0); 4]);
+        // With enough of it, only the odds of the classes are left.
+        let found = column(&sparse(100.0, 0.0), "coefficient");
+        assert_close(&found, &[(21.0f64 / 19.0).ln(), 0.0, 0.0, 0.0, 0.0, 0.0], 1e-9);
     }
 
     #[test]
@@ -1231,7 +1273,7 @@ mod tests {
             assert_eq!(first.get_or_insert(coefficients.clone()), &coefficients);
             assert!(coefficients[1].unwrap() > 0.0);
 
-            let options = Options::parse("ML.PREDICT", PREDICT_OPTIONS, vec![]).unwrap();
+            let options = Options::default();
             let predicted = fitted.model.predict_columns(&[Arc::clone(&x)], &options).unwrap();
             let fields = fitted.model.predict_fields();
             assert_eq!(

@@ -703,3 +703,6 @@ impl<'a> Solver<'a> {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests;

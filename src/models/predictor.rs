@@ -166,7 +166,7 @@ impl LinearPredictor {
             return Ok(vec![]);
         };
         let names = first.coefficient_names();
-        let repeated = || predictors.iter().flat_map(|_| &names);
+        let repeated: Vec<_> = predictors.iter().flat_map(|_| &names).collect();
         let classes = (0..predictors.len() as u32).flat_map(|class| names.iter().map(move |_| class));
         let coefficients = predictors.iter().flat_map(|p| p.table_order(&p.coefficients));
         let table = RecordBatch::try_new(
@@ -178,8 +178,8 @@ impl LinearPredictor {
             ])),
             vec![
                 Arc::new(UInt32Array::from_iter_values(classes)),
-                Arc::new(StringArray::from_iter_values(repeated().map(|(name, _)| *name))),
-                Arc::new(repeated().map(|(_, category)| *category).collect::<StringArray>()),
+                Arc::new(StringArray::from_iter_values(repeated.iter().map(|(name, _)| *name))),
+                Arc::new(repeated.iter().map(|(_, category)| *category).collect::<StringArray>()),
                 Arc::new(Float64Array::from_iter_values(coefficients)),
             ],
         )?;
