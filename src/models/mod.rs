@@ -223,7 +223,7 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "WEIGHTS",
         function: "ML.WEIGHTS",
         summary: "The weights of a linear model, a row for each feature: a number's weight in its own units, or the weights of a column's \
-                  categories.",
+                  categories. Of more than two classes, a row for each class, too.",
         options: STANDARDIZE,
         example: "SELECT * FROM ML.WEIGHTS('churn')",
     },

@@ -11,22 +11,25 @@
 //! classes' own blocks; with l1, accelerated steps (Beck & Teboulle's FISTA, 2009) minimise Böhning's quadratic upper bound of the loss ("Multinomial
 //! logistic regression algorithm", 1992) exactly.
 
+mod bound;
+mod conjugate;
+mod full;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
-
-use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::features::Encoder;
 use crate::kernels::block::Block;
 use crate::kernels::gram::{self, Gram, design_width};
-use crate::kernels::softmax::{self, Classes, SoftmaxPass, curvature_f64, softmax_pass_f64, softmax_product_f64};
-use crate::models::elastic_net::{ElasticNet, linear_term};
+use crate::kernels::softmax::{self, Classes, SoftmaxPass, curvature_f64, softmax_pass_f64};
 use crate::models::labels::Labels;
 use crate::models::logistic::{EXPECTED_PASSES, MAX_CHECKED_WIDTH, SEPARATION_L2, Separation, Settings, not_converged};
 use crate::models::multiclass::MulticlassModel;
 use crate::models::normal_equations::{
-    Penalty, SumToZero, cholesky, cholesky_solve, constraints, elimination_order, redundancy, redundant_columns,
+    Penalty, SumToZero, constraints, elimination_order, redundancy, redundant_columns,
 };
 use crate::models::predictor::LinearPredictor;
 use crate::models::{FitContext, Fitted, Pass, TrainingInfo};
@@ -35,14 +38,6 @@ use crate::models::{FitContext, Fitted, Pass, TrainingInfo};
 const MAX_FULL_WIDTH: usize = 1_200;
 /// And where its sums take no more products than this.
 const MAX_FULL_PRODUCTS: f64 = 2e10;
-/// What the classes' own blocks may take as preconditioners.
-const MAX_BLOCK_BYTES: usize = 1 << 30;
-/// A step by conjugate gradients is this near to Newton's.
-const CONJUGATE_TOLERANCE: f64 = 1e-4;
-/// No more products than this for a step.
-const MAX_CONJUGATE: usize = 500;
-/// So many accelerated steps count as a Newton step.
-const STEPS_FOR_NEWTON: usize = 100;
 
 /// What is learned from.
 pub(super) struct Data<'a> {
@@ -439,88 +434,6 @@ impl<'a> Solver<'a> {
         Ok(self.grams.weighted(Some(&self.row_weights), None)?)
     }
 
-    fn full_step(
-        &mut self,
-        objective: &Objective<'_>,
-        coefficients: &[f64],
-        gradient: &[f64],
-    ) -> Result<Option<Vec<f64>>> {
-        let (classes, width) = (self.classes(), self.width);
-        let active = &objective.penalty.active;
-        let n = active.len() * classes;
-        let mut matrix = vec![0.0; n * n];
-        for one in 0..classes {
-            for other in 0..=one {
-                let block = self.block_of(one, other)?;
-                let sign = if one == other { 1.0 } else { -1.0 };
-                for (a, i) in active.iter().enumerate() {
-                    for (b, j) in active.iter().enumerate() {
-                        let entry = sign * block.matrix[i * width + j];
-                        matrix[(a * classes + one) * n + b * classes + other] = entry;
-                        matrix[(b * classes + other) * n + a * classes + one] = entry;
-                    }
-                }
-            }
-        }
-        self.add_penalty_curvature(objective, &mut matrix);
-        let places: Vec<usize> = active
-            .iter()
-            .flat_map(|i| (0..classes).map(move |k| i * classes + k))
-            .collect();
-        let mut solution: Vec<f64> = places.iter().map(|i| gradient[*i]).collect();
-        if objective.penalty.l1 > 0.0 {
-            let at: Vec<f64> = places.iter().map(|i| coefficients[*i]).collect();
-            let linear = linear_term(&matrix, &at, &solution);
-            let free = places.iter().position(|i| i / classes == self.intercept()).unwrap_or(n);
-            let problem = ElasticNet {
-                matrix: &matrix,
-                linear: &linear,
-                l1: objective.penalty.l1,
-                // In the matrix already.
-                l2: 0.0,
-                unpenalised: &|i| (free..free + classes).contains(&i),
-            };
-            let best = problem.minimise(&at, &|| self.context.compute.is_cancelled());
-            solution = at.iter().zip(&best).map(|(c, b)| c - b).collect();
-        } else {
-            if !cholesky(&mut matrix, n) {
-                return Ok(None);
-            }
-            cholesky_solve(&matrix, &mut solution);
-        }
-        let mut step = vec![0.0; coefficients.len()];
-        places.iter().zip(&solution).for_each(|(i, s)| step[*i] = *s);
-        Ok(step.iter().all(|s| s.is_finite()).then_some(step))
-    }
-
-    /// Adds the second derivative of what is added to the loss to that of the loss, over the active columns.
-    fn add_penalty_curvature(&self, objective: &Objective<'_>, matrix: &mut [f64]) {
-        let (classes, penalty) = (self.classes(), &objective.penalty);
-        let n = penalty.active.len() * classes;
-        let mut place = vec![None; self.width];
-        penalty.active.iter().enumerate().for_each(|(a, i)| place[*i] = Some(a));
-        for (a, i) in penalty.active.iter().enumerate() {
-            let l2 = if *i == penalty.intercept { 0.0 } else { penalty.l2 };
-            for k in 0..classes {
-                let row = (a * classes + k) * n + a * classes;
-                matrix[row + k] += l2;
-                matrix[row..row + classes]
-                    .iter_mut()
-                    .for_each(|m| *m += objective.ties[*i]);
-            }
-        }
-        for constraint in penalty.constraints {
-            let places: Vec<usize> = constraint.columns.iter().filter_map(|i| place[*i]).collect();
-            for a in &places {
-                for b in &places {
-                    for k in 0..classes {
-                        matrix[(a * classes + k) * n + b * classes + k] += constraint.strength;
-                    }
-                }
-            }
-        }
-    }
-
     /// Takes out of each column's numbers what the classes have in common.
     fn center(&self, vector: &mut [f64]) {
         for of_column in vector.chunks_exact_mut(self.classes()) {
@@ -528,181 +441,4 @@ impl<'a> Solver<'a> {
             of_column.iter_mut().for_each(|v| *v -= mean);
         }
     }
-
-    /// Factors of the classes' own blocks with their penalties; of one for all classes where those would take too much memory.
-    fn preconditioners(&mut self, penalty: &Penalty<'_>) -> Result<Option<Vec<Vec<f64>>>> {
-        if self.classes() * self.width * self.width * size_of::<f64>() > MAX_BLOCK_BYTES {
-            let mut bound = self.plain.clone();
-            bound.matrix.iter_mut().for_each(|m| *m *= 0.5);
-            return Ok(penalty.factor(&bound).map(|f| vec![f]));
-        }
-        let mut factors = vec![];
-        for k in 0..self.classes() {
-            let block = self.block_of(k, k)?;
-            match penalty.factor(&block) {
-                Some(factor) => factors.push(factor),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(factors))
-    }
-
-    /// Newton's step by conjugate gradients, among steps whose classes add up to 0: the gradient is one of them, and so is the solution.
-    fn conjugate_step(&mut self, objective: &Objective<'_>, gradient: &[f64]) -> Result<Option<Vec<f64>>> {
-        let penalty = &objective.penalty;
-        let Some(factors) = self.preconditioners(penalty)? else {
-            return Ok(None);
-        };
-        let pool = self.context.compute.pool;
-        let mut inactive = vec![true; self.width];
-        penalty.active.iter().for_each(|i| inactive[*i] = false);
-        let classes = self.classes();
-        let clear = |vector: &mut [f64]| {
-            for (of_column, inactive) in vector.chunks_exact_mut(classes).zip(&inactive) {
-                if *inactive {
-                    of_column.fill(0.0);
-                }
-            }
-        };
-        let precondition = |this: &Self, residual: &[f64]| -> Vec<f64> {
-            let of_class = |k: usize| {
-                let factor = factors.get(k).or(factors.first());
-                factor.map(|factor| penalty.solve(factor, &this.of_class(residual, k)))
-            };
-            let solved: Vec<Option<Vec<f64>>> = pool.install(|| (0..classes).into_par_iter().map(of_class).collect());
-            let mut out = vec![0.0; residual.len()];
-            for (k, solved) in solved.iter().enumerate() {
-                if let Some(solved) = solved {
-                    this.put_class(&mut out, k, solved);
-                }
-            }
-            this.center(&mut out);
-            out
-        };
-        let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-
-        let mut residual = gradient.to_vec();
-        clear(&mut residual);
-        self.center(&mut residual);
-        let mut step = vec![0.0; residual.len()];
-        let mut preconditioned = precondition(self, &residual);
-        let mut direction = preconditioned.clone();
-        let mut norm = dot(&residual, &preconditioned);
-        let enough = norm * CONJUGATE_TOLERANCE * CONJUGATE_TOLERANCE;
-        for _ in 0..MAX_CONJUGATE {
-            if norm <= enough {
-                break;
-            }
-            self.context.check_cancelled()?;
-            let mut product = softmax_product_f64(
-                &self.rows,
-                &self.probabilities,
-                &direction,
-                pool,
-                self.context.compute.cancel,
-            )?;
-            self.add_penalty_gradient(objective, &direction, &mut product);
-            clear(&mut product);
-            self.center(&mut product);
-            let curvature = dot(&direction, &product);
-            if curvature <= 0.0 {
-                break;
-            }
-            let length = norm / curvature;
-            step.iter_mut().zip(&direction).for_each(|(s, d)| *s += length * d);
-            residual.iter_mut().zip(&product).for_each(|(r, p)| *r -= length * p);
-            preconditioned = precondition(self, &residual);
-            let next = dot(&residual, &preconditioned);
-            let turn = next / norm;
-            norm = next;
-            direction
-                .iter_mut()
-                .zip(&preconditioned)
-                .for_each(|(d, p)| *d = p + turn * *d);
-        }
-        Ok(step.iter().all(|s| s.is_finite()).then_some(step))
-    }
-
-    /// Accelerated steps, each to the least value of the quadratic upper bound with its penalties: ½ ‖·‖² in the plain Gram matrix, halved, for
-    /// each class.
-    fn accelerate(&mut self, objective: &Objective<'_>, settings: &Settings) -> Result<Solution> {
-        let mut bound = self.plain.clone();
-        bound.matrix.iter_mut().for_each(|m| *m *= 0.5);
-        let first_pass = self.passes.len();
-        let mut coefficients = self.start();
-        let mut ahead = coefficients.clone();
-        let (mut speed, mut value, mut converged) = (1.0f64, f64::INFINITY, false);
-        let mut pass = self.pass(&coefficients)?;
-        for _ in 0..settings.max_iterations.saturating_mul(STEPS_FOR_NEWTON) {
-            let next = self.bounded_step(&objective.penalty, &bound, &ahead, &pass)?;
-            let moved = next.iter().zip(&ahead).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
-            let next_pass = self.pass(&next)?;
-            let next_value = next_pass.loss + self.penalty_value(objective, &next);
-            if speed > 1.0 && next_value > value {
-                // It overshot: from here again, without a run-up.
-                speed = 1.0;
-                ahead.clone_from(&coefficients);
-                pass = self.pass(&coefficients)?;
-                continue;
-            }
-            let faster = (1.0 + (1.0 + 4.0 * speed * speed).sqrt()) / 2.0;
-            let run_up = (speed - 1.0) / faster;
-            ahead = next
-                .iter()
-                .zip(&coefficients)
-                .map(|(n, c)| n + run_up * (n - c))
-                .collect();
-            (coefficients, speed, value) = (next, faster, next_value);
-            self.tell(&next_pass);
-            if moved <= settings.tolerance {
-                converged = true;
-                break;
-            }
-            pass = self.pass(&ahead)?;
-        }
-        if self.passes.len() == first_pass {
-            self.tell(&pass);
-        }
-        let intercepts = self.intercept() * self.classes();
-        self.center(&mut coefficients[intercepts..intercepts + self.rows.weights.len()]);
-        let last = self.pass(&coefficients)?;
-        Ok(Solution {
-            coefficients,
-            l2: settings.l2,
-            converged,
-            separation: if last.smallest_margin > 0.0 {
-                Separation::Perfect
-            } else {
-                Separation::None
-            },
-        })
-    }
-
-    fn bounded_step(&self, penalty: &Penalty<'_>, bound: &Gram, at: &[f64], pass: &SoftmaxPass) -> Result<Vec<f64>> {
-        let compute = self.context.compute;
-        let of_class = |k: usize| {
-            let of_class = self.of_class(at, k);
-            let linear = linear_term(&bound.matrix, &of_class, &self.of_class(&pass.gradient, k));
-            let problem = ElasticNet {
-                matrix: &bound.matrix,
-                linear: &linear,
-                l1: penalty.l1,
-                l2: penalty.l2,
-                unpenalised: &|i| i == penalty.intercept,
-            };
-            problem.minimise(&of_class, &|| compute.is_cancelled())
-        };
-        let solved: Vec<Vec<f64>> = compute
-            .pool
-            .install(|| (0..self.classes()).into_par_iter().map(of_class).collect());
-        self.context.check_cancelled()?;
-        let mut next = vec![0.0; at.len()];
-        for (k, solved) in solved.iter().enumerate() {
-            self.put_class(&mut next, k, solved);
-        }
-        Ok(next)
-    }
 }
-
-#[cfg(test)]
-mod tests;
