@@ -153,7 +153,7 @@ fn sigmoid_body(values: &mut [f64]) {
 /// e^x to an error of about one unit in the last place, for |x| ≤ 708 and the bounds beyond; without a branch or a call, so that
 /// loops over it become vector code.
 #[inline(always)]
-fn exp(x: f64) -> f64 {
+pub(crate) fn exp(x: f64) -> f64 {
     // 1.5 · 2⁵²: adding it rounds to a whole number, which then stands in the low bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;

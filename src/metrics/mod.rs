@@ -1,5 +1,6 @@
 //! How good predictions are.
 
 pub mod classification;
+pub mod multiclass;
 pub mod ranking;
 pub mod regression;

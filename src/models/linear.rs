@@ -2,7 +2,7 @@
 //!
 //! The normal equations of all rows are summed in one pass ([`crate::kernels::gram`]) and solved by Cholesky's method, with one step of
 //! refinement; numbers are standardised for that and coefficients told in their own units. With a penalty it is ridge regression
-//! (Hoerl & Kennard, 1970). Standard errors are those of ordinary least squares, `σ²(XᵀX)⁻¹` with σ² over the degrees of freedom.
+//! (Hoerl & Kennard, 1970), the lasso (Tibshirani, 1996) or between them. Standard errors are those of ordinary least squares, `σ²(XᵀX)⁻¹` with σ² over the degrees of freedom.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::models::attribution::{Attributions, explained_fields};
 use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
-    Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows,
+    Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, L1, Model, ModelType, Parts, Pass, Roles, Rows,
     TrainingInfo, column_index, feature_roles, field,
 };
 use crate::options::{OptionKind, OptionSpec, Options};
@@ -54,6 +54,7 @@ static OPTIONS: &[OptionSpec] = &[
         default: "0.0",
         help: "Penalty ½·l2·‖β‖² on the coefficients of standardised numbers and categories, beside half the sum of squared errors.",
     },
+    L1,
 ];
 
 impl ModelType for LinearRegression {
@@ -70,7 +71,7 @@ impl ModelType for LinearRegression {
     }
 
     fn summary(&self) -> &'static str {
-        "A number by linear least squares, with a ridge penalty if asked for."
+        "A number by linear least squares, with a ridge or lasso penalty if asked for."
     }
 
     fn options(&self) -> &'static [OptionSpec] {
@@ -134,22 +135,27 @@ impl ModelType for LinearRegression {
         context.memory.take(bytes, "the Gram matrix of the features")?;
 
         let sums = gram::Rows::new(&block, &[], 1, context.compute).weighted(Some(&weights), Some(&targets))?;
-        let l2 = options.float("l2", 0.0);
+        let (l1, l2) = (options.float("l1", 0.0), options.float("l2", 0.0));
+        // Whether anything else than the penalties decides between equal solutions.
+        let free = l1 == 0.0 && l2 == 0.0;
         let held = constraints(&block, &sums);
         let redundant = redundant_columns(&sums, block.number_count, &held);
-        let dropped: &[usize] = if l2 == 0.0 { &redundant } else { &[] };
+        let dropped: &[usize] = if free { &redundant } else { &[] };
         let penalty = Penalty {
+            l1,
             l2,
             intercept: block.number_count,
-            constraints: if l2 == 0.0 { &held } else { &[] },
+            constraints: if free { &held } else { &[] },
             active: elimination_order(width, block.number_count, dropped),
         };
-        let Some(coefficients) = solve(&penalty, &sums) else {
+        let solution = solve(&penalty, &sums, &|| context.compute.is_cancelled());
+        context.check_cancelled()?;
+        let Some(coefficients) = solution else {
             return Err(Error::data(format!(
                 "{NAME}: the normal equations cannot be solved; give it a penalty, l2 => 1"
             )));
         };
-        notices.extend(redundancy(&redundant, &encoder, l2));
+        notices.extend(redundancy(&redundant, &encoder, (l1, l2)));
         // Summed from the errors themselves: from the sums alone, little would be left of a good fit's.
         let of_chunk = |chunk: usize| -> f64 {
             (chunk * CHUNK..((chunk + 1) * CHUNK).min(block.row_count))
@@ -165,7 +171,7 @@ impl ModelType for LinearRegression {
         // The categories' sums to 0 take a degree of freedom back that one-hot columns seem to have.
         let parameters = penalty.active.len() - held.len();
         let freedom = count - parameters as f64;
-        let standard_errors = (l2 == 0.0 && freedom > 0.0)
+        let standard_errors = (free && freedom > 0.0)
             .then(|| penalty.standard_errors(&sums, width))
             .flatten()
             .map(|errors| {
@@ -186,8 +192,10 @@ impl ModelType for LinearRegression {
         notices.iter().for_each(|notice| context.observer.notice(notice));
         Ok(Fitted {
             model: Arc::new(LinearModel {
-                predictor: LinearPredictor::new(encoder, coefficients, standard_errors).explained(Some(attributions)),
+                predictor: LinearPredictor::new(Arc::new(encoder), coefficients, standard_errors)
+                    .explained(Some(attributions)),
                 label: name,
+                l1,
                 l2,
                 freedom: Some(freedom),
             }),
@@ -205,6 +213,7 @@ impl ModelType for LinearRegression {
         Ok(Arc::new(LinearModel {
             predictor: LinearPredictor::from_artefact(artefact)?,
             label: artefact.setting("label")?,
+            l1: artefact.optional("l1")?.unwrap_or(0.0),
             l2: artefact.setting("l2")?,
             freedom: artefact.setting("degrees_of_freedom").ok(),
         }))
@@ -235,7 +244,7 @@ fn label_values(column: &ArrayRef) -> Result<Vec<Option<f64>>> {
 }
 
 /// The coefficients at which the penalised sum of squares is least.
-fn solve(penalty: &Penalty<'_>, sums: &Gram) -> Option<Vec<f64>> {
+fn solve(penalty: &Penalty<'_>, sums: &Gram, stop: &dyn Fn() -> bool) -> Option<Vec<f64>> {
     let width = sums.width;
     let mut coefficients = vec![0.0; width];
     // The second round takes out what rounding left in the first.
@@ -249,7 +258,7 @@ fn solve(penalty: &Penalty<'_>, sums: &Gram) -> Option<Vec<f64>> {
             matrix: sums.matrix.clone(),
             width,
         };
-        let step = penalty.step(&at, &coefficients)?;
+        let step = penalty.step(&at, &coefficients, stop)?;
         coefficients.iter_mut().zip(&step).for_each(|(c, s)| *c -= s);
     }
     Some(coefficients)
@@ -260,6 +269,7 @@ fn solve(penalty: &Penalty<'_>, sums: &Gram) -> Option<Vec<f64>> {
 struct LinearModel {
     predictor: LinearPredictor,
     label: String,
+    l1: f64,
     l2: f64,
     /// Rows less parameters, of Student's t; none in models that were stored before it was kept.
     freedom: Option<f64>,
@@ -392,6 +402,7 @@ impl Model for LinearModel {
     fn parts(&self) -> Result<Parts> {
         let mut settings = serde_json::Map::new();
         settings.insert("label".into(), self.label.clone().into());
+        settings.insert("l1".into(), self.l1.into());
         settings.insert("l2".into(), self.l2.into());
         if let Some(freedom) = self.freedom {
             settings.insert("degrees_of_freedom".into(), freedom.into());

@@ -1,6 +1,7 @@
-//! Logistic regression: the probability of one of two classes, by iteratively reweighted least squares.
+//! Logistic regression: the probability of one of two classes, by iteratively reweighted least squares. Stored models of more classes are
+//! fitted in [`super::multinomial`].
 //!
-//! The fit minimises the summed log loss plus ½ · l2 · ‖β‖² over standardised numbers and one-hot categories, the intercept
+//! The fit minimises the summed log loss plus ½ · l2 · ‖β‖² + l1 · ‖β‖₁ over standardised numbers and one-hot categories, the intercept
 //! free (scikit-learn's `C` is 1 / l2), by Newton's method with exact solves: every pass is one mergeable aggregate, the
 //! weighted Gram matrix of [`crate::kernels::gram`]. (McCullagh & Nelder, *Generalized Linear Models*, 1989.)
 //!
@@ -13,45 +14,34 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, Scalar, StructArray, UInt32Array,
-};
-use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::kernels::cmp::eq;
-use datafusion::arrow::compute::{cast, concat, take};
-use datafusion::arrow::datatypes::{
-    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, FieldRef, Fields, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
-use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, list};
-use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix, table_column};
+use crate::features::encode::{Encoder, EncoderOptions, Scaling, mix};
 use crate::features::values::CHUNK;
 use crate::kernels::gram::{self, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::metrics::classification::{Confusion, log_loss, roc_auc};
 use crate::models::attribution::{Attributions, explained_fields};
+use crate::models::labels::{Labels, MAX_CLASSES, NO_LABEL, can_be_label, class_weights};
+use crate::models::multiclass::{MulticlassModel, class_lists, confusion_columns, predicted_fields};
 use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
-    Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
-    TrainingInfo, column_index, feature_roles, field,
+    Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, L1, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
+    TrainingInfo, column_index, feature_roles, field, multinomial,
 };
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 
 /// The penalty that takes over where the data alone have no finite optimum.
-const SEPARATION_L2: f64 = 1e-3;
+pub(super) const SEPARATION_L2: f64 = 1e-3;
 /// Redundant columns are only looked for in designs to this width where a penalty makes the fit unique anyway.
-const MAX_CHECKED_WIDTH: usize = 2_000;
+pub(super) const MAX_CHECKED_WIDTH: usize = 2_000;
 /// Passes that a fit takes, more or less, for weighing devices.
-const EXPECTED_PASSES: usize = 7;
+pub(super) const EXPECTED_PASSES: usize = 7;
 /// Standard errors take the inverse of a matrix of this width at most.
 const MAX_ERRORS_WIDTH: usize = 512;
-/// The class of a row whose label is NULL.
-const NO_LABEL: u8 = u8::MAX;
-/// How many values of a label are told apart, to name them.
-const MAX_VALUES: usize = 6;
 
 /// Logistic regression as a model type; see the [module](self).
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +53,7 @@ static OPTIONS: &[OptionSpec] = &[
         aliases: &["input_label_cols", "labels", "label_col"],
         kind: OptionKind::Column,
         default: "",
-        help: "The column to predict, of two values; rows where it is NULL are scored but not learned from.",
+        help: "The column to predict, of two values, or of up to 50 in a stored model; rows where it is NULL are scored but not learned from.",
     },
     OptionSpec {
         name: "method",
@@ -91,12 +81,13 @@ static OPTIONS: &[OptionSpec] = &[
         default: "1.0",
         help: "Penalty ½·l2·‖β‖² on the coefficients of standardised numbers and categories, beside the summed log loss.",
     },
+    L1,
     OptionSpec {
         name: "class_weights",
         aliases: &["class_weight"],
         kind: OptionKind::Any("'balanced', or a weight for each label such as {'Yes': 2.0, 'No': 1.0}"),
         default: "1 each",
-        help: "How much a row of each class counts; 'balanced' makes both classes count the same.",
+        help: "How much a row of each class counts; 'balanced' makes all classes count the same.",
     },
     OptionSpec {
         name: "auto_class_weights",
@@ -144,7 +135,7 @@ impl ModelType for LogisticRegression {
 
     fn summary(&self) -> &'static str {
         "The probability of one of two classes by logistic regression, fitted with Newton's method; the score of a labelled \
-         row comes from a model that did not see it."
+         row comes from a model that did not see it. A stored model may have up to 50 classes."
     }
 
     fn options(&self) -> &'static [OptionSpec] {
@@ -211,6 +202,7 @@ impl ModelType for LogisticRegression {
             )));
         }
         let settings = Settings {
+            l1: options.float("l1", 0.0),
             l2: options.float("l2", 1.0),
             max_iterations: options.int("max_iterations", 25) as usize,
             tolerance: options.float("tolerance", 1e-8),
@@ -218,13 +210,29 @@ impl ModelType for LogisticRegression {
         context
             .observer
             .started("logistic regression", rows.row_count(), settings.max_iterations);
-        let (labels, classes) = Labels::read(verb, rows, label, options.get("positive"), context)?;
-        let counts = [0, 1].map(|class| classes.iter().filter(|c| **c == class).count());
-        let weights = match class_weights(verb, options)? {
-            ClassWeights::Equal => [1.0; 2],
-            ClassWeights::Balanced => counts.map(|n| (counts[0] + counts[1]) as f64 / (2.0 * n as f64)),
-            ClassWeights::Given(given) => labels.weights(verb, &given)?,
+        let wanted = options.int("folds", 5) as usize;
+        // A verb gives the score of one class. Models of more have no other use than to be stored, and those are not cross-fitted.
+        let (verb, most) = if wanted == 0 {
+            ("LOGISTIC_REG", MAX_CLASSES)
+        } else {
+            (verb, 2)
         };
+        let (labels, mut classes) = Labels::read(verb, rows, label, most, context)?;
+        let positive = positive_class(verb, &labels, options.get("positive"))?;
+        if positive == 0 {
+            // The solver's class 1 is the positive one.
+            classes.iter_mut().filter(|c| **c <= 1).for_each(|c| *c = 1 - *c);
+        }
+        let mut counts = vec![0; labels.count()];
+        for class in &classes {
+            if let Some(count) = counts.get_mut(usize::from(*class)) {
+                *count += 1;
+            }
+        }
+        if positive == 0 {
+            counts.reverse();
+        }
+        let class_weights = labels.weights(verb, options, &counts)?;
         let encoding = EncoderOptions {
             scaling: Scaling::PopulationDeviation,
             center: true,
@@ -232,11 +240,19 @@ impl ModelType for LogisticRegression {
         };
         let (encoder, mut notices) = Encoder::learn(rows, &roles.features, &encoding, context)?;
         let block = encoder.encode_rows::<f64>(rows, &roles.features, context)?;
+        if labels.count() > 2 {
+            let data = multinomial::Data {
+                block: &block,
+                classes: &classes,
+                class_weights: &class_weights,
+            };
+            return multinomial::fit(&data, encoder, labels, &settings, notices, context);
+        }
+        let weights = [class_weights[1 - positive], class_weights[positive]];
         let width = design_width(&block);
         let matrix_bytes = pass_bytes(block.row_count, width) + 3 * width * width * size_of::<f64>();
         context.memory.take(matrix_bytes, "the Gram matrix of the features")?;
 
-        let wanted = options.int("folds", 5) as usize;
         // Each fold begins near its end.
         let expected_passes = EXPECTED_PASSES + if wanted >= 2 { 3 * wanted } else { 0 };
         let mut sums = gram::Rows::new(&block, &classes, expected_passes, context.compute);
@@ -246,7 +262,7 @@ impl ModelType for LogisticRegression {
             left_out: None,
         };
         let mut info = TrainingInfo {
-            row_count: (counts[0] + counts[1]) as u64,
+            row_count: counts.iter().sum::<usize>() as u64,
             ..TrainingInfo::default()
         };
         let full = problem.fit(&settings, None, 0, context, &mut info.passes)?;
@@ -296,9 +312,11 @@ impl ModelType for LogisticRegression {
         let learned_from = |row: usize| classes[row] != NO_LABEL;
         let attributions = Attributions::of(&encoder, &block, &full.coefficients, &learned_from, context);
         let model = LogisticModel {
-            predictor: LinearPredictor::new(encoder, full.coefficients, full.standard_errors)
+            predictor: LinearPredictor::new(Arc::new(encoder), full.coefficients, full.standard_errors)
                 .explained(Some(attributions)),
             labels,
+            positive,
+            l1: settings.l1,
             l2: full.l2,
         };
         Ok(Fitted {
@@ -309,382 +327,53 @@ impl ModelType for LogisticRegression {
     }
 
     fn load(&self, artefact: &Artefact) -> Result<Arc<dyn Model>> {
-        let predictor = LinearPredictor::from_artefact(artefact)?;
         let labels = Labels::from_artefact(artefact)?;
-        let l2 = artefact.setting("l2")?;
-        Ok(Arc::new(LogisticModel { predictor, labels, l2 }))
+        if labels.count() > 2 {
+            return Ok(Arc::new(MulticlassModel::from_artefact(artefact, labels)?));
+        }
+        let positive: usize = artefact.setting("positive")?;
+        if positive > 1 {
+            return Err(artefact.corrupt("its positive class is none of two"));
+        }
+        Ok(Arc::new(LogisticModel {
+            predictor: LinearPredictor::from_artefact(artefact)?,
+            labels,
+            positive,
+            l1: artefact.optional("l1")?.unwrap_or(0.0),
+            l2: artefact.setting("l2")?,
+        }))
     }
 }
 
-/// How much each class counts.
-enum ClassWeights {
-    Equal,
-    Balanced,
-    Given(Vec<(Value, f64)>),
-}
-
-/// The class weights that the options ask for.
-fn class_weights(verb: &str, options: &Options) -> Result<ClassWeights> {
-    let auto = options.bool("auto_class_weights", false);
-    let refuse = || {
-        Err(Error::request(format!(
-            "{verb}: option 'class_weights' takes 'balanced', or a positive weight for each label such as {{'Yes': 2.0, 'No': 1.0}}"
-        )))
-    };
-    let Some(value) = options.get("class_weights") else {
-        return Ok(if auto {
-            ClassWeights::Balanced
-        } else {
-            ClassWeights::Equal
-        });
-    };
-    if auto {
-        return Err(Error::request(format!(
-            "{verb}: options 'class_weights' and 'auto_class_weights' are both given; give one of them"
+/// Which of a label's values is the positive class: that which the option names, or the higher one.
+fn positive_class(verb: &str, labels: &Labels, wanted: Option<&Value>) -> Result<usize> {
+    let Some(wanted) = wanted else { return Ok(1) };
+    if labels.count() > 2 {
+        return Err(Error::data(format!(
+            "{verb}: option 'positive' chooses one of two classes, and label '{}' has {} values; leave it out",
+            labels.name,
+            labels.count()
         )));
     }
-    let mut given = vec![];
-    match value {
-        Value::Text(word) if word.eq_ignore_ascii_case("balanced") => return Ok(ClassWeights::Balanced),
-        Value::Struct(weights) => {
-            given.extend(
-                weights
-                    .iter()
-                    .map(|(label, weight)| (Value::Text(label.clone()), weight.as_f64())),
-            );
-        }
-        // BigQuery ML's form: [STRUCT('Yes', 2.0), …]; the fields stand in the order of their names.
-        Value::List(items) => {
-            for item in items {
-                match item {
-                    Value::Struct(pair) if pair.len() == 2 => {
-                        let mut fields = pair.values();
-                        if let (Some(label), Some(weight)) = (fields.next(), fields.next()) {
-                            given.push((label.clone(), weight.as_f64()));
-                        }
-                    }
-                    Value::Struct(pairs) => {
-                        given.extend(
-                            pairs
-                                .iter()
-                                .map(|(label, weight)| (Value::Text(label.clone()), weight.as_f64())),
-                        );
-                    }
-                    Value::List(pair) => match &pair[..] {
-                        [label, weight] => given.push((label.clone(), weight.as_f64())),
-                        _ => return refuse(),
-                    },
-                    _ => return refuse(),
-                }
-            }
-        }
-        _ => return refuse(),
-    }
-    let checked: Option<Vec<(Value, f64)>> = given
-        .into_iter()
-        .map(|(label, weight)| weight.filter(|w| w.is_finite() && *w > 0.0).map(|w| (label, w)))
-        .collect();
-    match checked {
-        Some(weights) if !weights.is_empty() => Ok(ClassWeights::Given(weights)),
-        _ => refuse(),
-    }
-}
-
-fn can_be_label(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, value) => !matches!(value.as_ref(), DataType::Dictionary(_, _)) && can_be_label(value),
-        t => t.is_numeric(),
-    }
-}
-
-/// A label's value, to be compared: those of one column are all of one kind.
-#[derive(Debug, Clone, PartialEq, PartialOrd)]
-enum LabelValue {
-    Bool(bool),
-    /// A whole number, or a decimal without its point.
-    Int(i128),
-    Float(f64),
-    Text(String),
-}
-
-/// The label's values in a batch, each with a row that has it, and the index of each row's value.
-struct BatchLabels {
-    values: Vec<(LabelValue, usize)>,
-    rows: Vec<u8>,
-}
-
-/// Tells values apart, at most [`MAX_VALUES`] of them; rows with others count as the last.
-fn tell_apart<T>(
-    row_count: usize,
-    get: impl Fn(usize) -> Option<T>,
-    same: impl Fn(&T, &LabelValue) -> bool,
-    own: impl Fn(T) -> LabelValue,
-) -> BatchLabels {
-    let mut values: Vec<(LabelValue, usize)> = vec![];
-    let rows = (0..row_count)
-        .map(|row| {
-            let Some(value) = get(row) else { return NO_LABEL };
-            let index = values.iter().position(|(v, _)| same(&value, v)).unwrap_or_else(|| {
-                if values.len() < MAX_VALUES {
-                    values.push((own(value), row));
-                }
-                values.len() - 1
-            });
-            index as u8
-        })
-        .collect();
-    BatchLabels { values, rows }
-}
-
-/// The column with dictionaries unpacked.
-fn plain_label(array: &ArrayRef) -> Result<ArrayRef> {
-    Ok(match array.data_type() {
-        DataType::Dictionary(_, value) => cast(array, value)?,
-        _ => Arc::clone(array),
+    let texts = labels.texts()?;
+    labels.find(wanted)?.ok_or_else(|| {
+        Error::data(format!(
+            "{verb}: option 'positive' is {wanted}, which is no value of label '{}'; it has {}",
+            labels.name,
+            list(texts, 2)
+        ))
     })
 }
 
-fn batch_labels(array: &ArrayRef) -> Result<BatchLabels> {
-    let n = array.len();
-    macro_rules! integers {
-        ($type:ty) => {{
-            let array = array.as_primitive::<$type>();
-            let get = |row| array.is_valid(row).then(|| i128::from(array.value(row)));
-            tell_apart(n, get, |v, known| *known == LabelValue::Int(*v), LabelValue::Int)
-        }};
-    }
-    macro_rules! texts {
-        ($array:expr) => {{
-            let array = $array;
-            let get = |row| array.is_valid(row).then(|| array.value(row));
-            let same = |v: &&str, known: &LabelValue| matches!(known, LabelValue::Text(t) if t == v);
-            tell_apart(n, get, same, |v| LabelValue::Text(v.to_string()))
-        }};
-    }
-    Ok(match array.data_type() {
-        DataType::Boolean => {
-            let array = array.as_boolean();
-            let get = |row| array.is_valid(row).then(|| array.value(row));
-            tell_apart(n, get, |v, known| *known == LabelValue::Bool(*v), LabelValue::Bool)
-        }
-        DataType::Utf8 => texts!(array.as_string::<i32>()),
-        DataType::LargeUtf8 => texts!(array.as_string::<i64>()),
-        DataType::Utf8View => texts!(array.as_string_view()),
-        DataType::Int8 => integers!(Int8Type),
-        DataType::Int16 => integers!(Int16Type),
-        DataType::Int32 => integers!(Int32Type),
-        DataType::Int64 => integers!(Int64Type),
-        DataType::UInt8 => integers!(UInt8Type),
-        DataType::UInt16 => integers!(UInt16Type),
-        DataType::UInt32 => integers!(UInt32Type),
-        DataType::UInt64 => integers!(UInt64Type),
-        DataType::Decimal32(_, _) => integers!(Decimal32Type),
-        DataType::Decimal64(_, _) => integers!(Decimal64Type),
-        DataType::Decimal128(_, _) => {
-            let array = array.as_primitive::<Decimal128Type>();
-            let get = |row| array.is_valid(row).then(|| array.value(row));
-            tell_apart(n, get, |v, known| *known == LabelValue::Int(*v), LabelValue::Int)
-        }
-        _ => {
-            let array = cast(array, &DataType::Float64)?;
-            let array = array.as_primitive::<Float64Type>();
-            // Adding 0 makes -0 and 0 one; a NaN or infinity is no label.
-            let get = |row| {
-                array
-                    .is_valid(row)
-                    .then(|| array.value(row) + 0.0)
-                    .filter(|v| v.is_finite())
-            };
-            tell_apart(n, get, |v, known| *known == LabelValue::Float(*v), LabelValue::Float)
-        }
-    })
-}
-
-/// The two values of a label.
-#[derive(Debug, Clone)]
-struct Labels {
-    /// The label column's name.
-    name: String,
-    /// The two values in the column's type (dictionaries unpacked), the lower first.
-    values: ArrayRef,
-    /// Which of them is the positive class.
-    positive: usize,
-}
-
-impl Labels {
-    /// Reads the label of every row: the two values, and each row's class, 1 for the positive one, [`NO_LABEL`] for NULL.
-    fn read(
-        verb: &str,
-        rows: &dyn Rows,
-        column: usize,
-        positive: Option<&Value>,
-        context: &FitContext<'_>,
-    ) -> Result<(Self, Vec<u8>)> {
-        let name = rows.schema().field(column).name().clone();
-        context.memory.take(2 * rows.row_count(), "the labels")?;
-        let of_batch = |index: usize| -> Result<(BatchLabels, Vec<ArrayRef>)> {
-            context.check_cancelled()?;
-            let array = plain_label(rows.batch(index)?.column(column))?;
-            let labels = batch_labels(&array)?;
-            // A copy of the value: a slice would hold on to the whole column.
-            let owned = |(_, row): &(LabelValue, usize)| take(&array, &UInt32Array::from(vec![*row as u32]), None);
-            let arrays = labels
-                .values
-                .iter()
-                .map(owned)
-                .collect::<std::result::Result<Vec<_>, _>>()?;
-            Ok((labels, arrays))
-        };
-        let batches: Vec<Result<(BatchLabels, Vec<ArrayRef>)>> = context
-            .compute
-            .pool
-            .install(|| (0..rows.batch_count()).into_par_iter().map(of_batch).collect());
-        let mut values: Vec<(LabelValue, ArrayRef)> = vec![];
-        let mut batch_rows = vec![];
-        for batch in batches {
-            let (batch, arrays) = batch?;
-            let mut here = vec![];
-            for ((value, _), array) in batch.values.into_iter().zip(arrays) {
-                let known = values.iter().position(|(v, _)| *v == value);
-                here.push(known.unwrap_or(values.len()));
-                if known.is_none() {
-                    values.push((value, array));
-                }
-            }
-            batch_rows.push((batch.rows, here));
-        }
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|a, b| {
-            values[*a]
-                .0
-                .partial_cmp(&values[*b].0)
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-        let arrays: Vec<&dyn Array> = order.iter().map(|i| values[*i].1.as_ref()).collect();
-        let texts = |n: usize| {
-            arrays
-                .iter()
-                .take(n)
-                .map(|a| Ok(array_value_to_string(*a, 0)?))
-                .collect::<Result<Vec<_>>>()
-        };
-        match arrays.len() {
-            0 => {
-                return Err(Error::data(format!(
-                    "{verb}: label '{name}' is NULL in every row; at least two rows need one to learn from"
-                )));
-            }
-            1 => {
-                return Err(Error::data(format!(
-                    "{verb}: label '{name}' has only the value {}; two are needed to learn from",
-                    list(texts(1)?, 1)
-                )));
-            }
-            2 => {}
-            n => {
-                let more = if n >= MAX_VALUES { " among others" } else { "" };
-                return Err(Error::data(format!(
-                    "{verb}: label '{name}' has more than two values ({}{more}); make it a condition, such as {name} = {} AS {name}",
-                    list(texts(MAX_VALUES - 1)?, MAX_VALUES),
-                    list(texts(1)?, 1)
-                )));
-            }
-        }
-        let values_column = match concat(&arrays)? {
-            // Views would hold on to the text of whole batches.
-            views if views.data_type() == &DataType::Utf8View => Arc::new(views.as_string_view().gc()) as ArrayRef,
-            other => other,
-        };
-        let mut labels = Self {
-            name,
-            values: values_column,
-            positive: 1,
-        };
-        if let Some(positive) = positive {
-            let texts = labels.texts()?;
-            labels.positive = labels.find(positive)?.ok_or_else(|| {
-                Error::data(format!(
-                    "{verb}: option 'positive' is {positive}, which is no value of label '{}'; it has {}",
-                    labels.name,
-                    list(texts, 2)
-                ))
-            })?;
-        }
-        let mut classes = Vec::with_capacity(rows.row_count());
-        for (codes, here) in batch_rows {
-            let class = |value: usize| u8::from(order[labels.positive] == value);
-            let of_code: Vec<u8> = here.into_iter().map(class).collect();
-            classes.extend(
-                codes
-                    .into_iter()
-                    .map(|c| of_code.get(usize::from(c)).copied().unwrap_or(NO_LABEL)),
-            );
-        }
-        Ok((labels, classes))
-    }
-
-    /// Both values as text.
-    fn texts(&self) -> Result<Vec<String>> {
-        (0..2).map(|i| Ok(array_value_to_string(&self.values, i)?)).collect()
-    }
-
-    /// Which of the two values a constant means: as it is written, or as a number or boolean of the same value.
-    fn find(&self, value: &Value) -> Result<Option<usize>> {
-        let texts = self.texts()?;
-        let wanted = match value {
-            Value::Text(t) => t.clone(),
-            other => other.to_string(),
-        };
-        let exact = texts.iter().position(|t| *t == wanted);
-        let loose = || {
-            texts
-                .iter()
-                .position(|t| match (t.parse::<f64>(), wanted.parse::<f64>()) {
-                    (Ok(a), Ok(b)) => a == b,
-                    _ => self.values.data_type() == &DataType::Boolean && t.eq_ignore_ascii_case(&wanted),
-                })
-        };
-        Ok(exact.or_else(loose))
-    }
-
-    /// Given weights by class.
-    fn weights(&self, verb: &str, given: &[(Value, f64)]) -> Result<[f64; 2]> {
-        let mut weights = [1.0; 2];
-        for (label, weight) in given {
-            let Some(index) = self.find(label)? else {
-                return Err(Error::data(format!(
-                    "{verb}: option 'class_weights' names {label}, which is no value of label '{}'; it has {}",
-                    self.name,
-                    list(self.texts()?, 2)
-                )));
-            };
-            weights[usize::from(index == self.positive)] = *weight;
-        }
-        Ok(weights)
-    }
-
-    fn from_artefact(artefact: &Artefact) -> Result<Self> {
-        let name: String = artefact.setting("label")?;
-        let type_name: String = artefact.setting("label_type")?;
-        let data_type: DataType = type_name
-            .parse()
-            .map_err(|_| artefact.corrupt(format!("its label's type '{type_name}' is unknown")))?;
-        let positive: usize = artefact.setting("positive")?;
-        let values = table_column(artefact, artefact.table("labels")?, "label", &data_type)?;
-        if values.len() != 2 || positive > 1 || values.null_count() > 0 {
-            return Err(artefact.corrupt("its label has not two values"));
-        }
-        Ok(Self { name, values, positive })
-    }
-}
-
-/// Options of the solver.
+/// Options of the solvers.
 #[derive(Debug, Clone, Copy)]
-struct Settings {
-    l2: f64,
-    max_iterations: usize,
-    tolerance: f64,
+pub(super) struct Settings {
+    pub(super) l1: f64,
+    pub(super) l2: f64,
+    /// The most Newton steps.
+    pub(super) max_iterations: usize,
+    /// The step that moves no coefficient by more than this is the last.
+    pub(super) tolerance: f64,
 }
 
 /// Rows to be fitted.
@@ -711,13 +400,46 @@ struct Solution {
     separation: Separation,
 }
 
+/// Whether the features tell the classes apart without error, so that larger coefficients are always better ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Separation {
+pub(super) enum Separation {
     None,
     /// Coefficients ran away, the loss did not: some rows are separated.
     Partial,
-    /// Every row of class 1 is above every row of class 0.
+    /// Every row is on its class's side.
     Perfect,
+}
+
+impl Separation {
+    /// What the user should know of it, where a penalty of `l2` was used in the end.
+    pub(super) fn notice(self, settings: &Settings, l2: f64) -> Option<String> {
+        let raised = l2 != settings.l2;
+        let keeps = if settings.l1 > 0.0 {
+            format!("l1 = {}", settings.l1)
+        } else {
+            format!("l2 = {l2}")
+        };
+        match self {
+            Separation::Perfect if raised => Some(format!(
+                "the features separate the classes perfectly, which leaves no finite optimum; a penalty of l2 = {l2} was used"
+            )),
+            Separation::Partial if raised => Some(format!(
+                "the features separate some rows perfectly, which leaves no finite optimum; a penalty of l2 = {l2} was used"
+            )),
+            Separation::Perfect => Some(format!(
+                "the features separate the classes perfectly; only the penalty {keeps} keeps the coefficients finite"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// What the user should know of a fit that ended too early.
+pub(super) fn not_converged(settings: &Settings) -> String {
+    format!(
+        "the fit had not converged when it ended; raise max_iterations ({}) or l2",
+        settings.max_iterations
+    )
 }
 
 impl Problem<'_> {
@@ -735,7 +457,7 @@ impl Problem<'_> {
         passes: &mut Vec<Pass>,
     ) -> Result<Solution> {
         let mut solution = self.newton(settings, start, run, context, passes)?;
-        if solution.separation != Separation::None && solution.l2 < SEPARATION_L2 {
+        if settings.l1 == 0.0 && solution.separation != Separation::None && solution.l2 < SEPARATION_L2 {
             let separation = solution.separation;
             let settings = Settings {
                 l2: SEPARATION_L2,
@@ -781,17 +503,20 @@ impl Problem<'_> {
         let mut coefficients = start.map_or_else(|| self.intercept_only(), <[f64]>::to_vec);
         let mut pass = self.pass(&coefficients)?;
         let constraints = constraints(self.rows.block(), &pass.gram);
-        let l2 = settings.l2;
+        let Settings { l1, l2, .. } = *settings;
+        // Whether anything else than the penalties decides between equal solutions.
+        let free = l1 == 0.0 && l2 == 0.0;
         let mut redundant = vec![];
         // Fits that start from another's coefficients have had this said.
-        if l2 == 0.0 || start.is_none() && width <= MAX_CHECKED_WIDTH {
+        if free || start.is_none() && width <= MAX_CHECKED_WIDTH {
             redundant = redundant_columns(&pass.gram, self.rows.block().number_count, &constraints);
         }
-        let dropped: &[usize] = if l2 == 0.0 { &redundant } else { &[] };
+        let dropped: &[usize] = if free { &redundant } else { &[] };
         let penalty = Penalty {
+            l1,
             l2,
             intercept: self.rows.block().number_count,
-            constraints: if l2 == 0.0 { &constraints } else { &[] },
+            constraints: if free { &constraints } else { &[] },
             active: elimination_order(width, self.rows.block().number_count, dropped),
         };
         if dropped.iter().any(|i| coefficients[*i] != 0.0) {
@@ -815,7 +540,7 @@ impl Problem<'_> {
         };
         for iteration in 0..settings.max_iterations {
             context.check_cancelled()?;
-            let Some(step) = penalty.step(&pass.gram, &coefficients) else {
+            let Some(step) = penalty.step(&pass.gram, &coefficients, &|| context.compute.is_cancelled()) else {
                 separation = Separation::Partial;
                 break;
             };
@@ -848,11 +573,12 @@ impl Problem<'_> {
             let fall = objective - next_objective;
             (coefficients, pass, objective) = (next, next_pass, next_objective);
             tell(passes, &pass, &mut clock);
-            if l2 == 0.0 && pass.lowest_one > pass.highest_zero {
+            if free && pass.lowest_one > pass.highest_zero {
                 separation = Separation::Perfect;
                 break;
             }
-            if l2 < SEPARATION_L2 && iteration >= 19 && share * size > 0.3 && fall < 1e-3 * objective.abs() {
+            if l1 == 0.0 && l2 < SEPARATION_L2 && iteration >= 19 && share * size > 0.3 && fall < 1e-3 * objective.abs()
+            {
                 separation = Separation::Partial;
                 break;
             }
@@ -863,7 +589,7 @@ impl Problem<'_> {
         if separation == Separation::None && pass.lowest_one > pass.highest_zero {
             separation = Separation::Perfect;
         }
-        let plain = self.weights == [1.0; 2] && start.is_none() && width <= MAX_ERRORS_WIDTH;
+        let plain = l1 == 0.0 && self.weights == [1.0; 2] && start.is_none() && width <= MAX_ERRORS_WIDTH;
         let standard_errors = if plain && converged {
             penalty.standard_errors(&pass.gram, width)
         } else {
@@ -883,28 +609,12 @@ impl Problem<'_> {
 impl Solution {
     /// What the user should know of the fit.
     fn notices(&self, settings: &Settings, encoder: &Encoder) -> Vec<String> {
-        let mut notices: Vec<String> = redundancy(&self.redundant, encoder, settings.l2).into_iter().collect();
-        let raised = self.l2 != settings.l2;
-        match self.separation {
-            Separation::Perfect if raised => notices.push(format!(
-                "the features separate the classes perfectly, which leaves no finite optimum; a penalty of l2 = {} was used",
-                self.l2
-            )),
-            Separation::Partial if raised => notices.push(format!(
-                "the features separate some rows perfectly, which leaves no finite optimum; a penalty of l2 = {} was used",
-                self.l2
-            )),
-            Separation::Perfect => notices.push(format!(
-                "the features separate the classes perfectly; only the penalty l2 = {} keeps the coefficients finite",
-                self.l2
-            )),
-            _ => {}
-        }
+        let mut notices: Vec<String> = redundancy(&self.redundant, encoder, (settings.l1, settings.l2))
+            .into_iter()
+            .collect();
+        notices.extend(self.separation.notice(settings, self.l2));
         if !self.converged {
-            notices.push(format!(
-                "the fit had not converged when it ended; raise max_iterations ({}) or l2",
-                settings.max_iterations
-            ));
+            notices.push(not_converged(settings));
         }
         notices
     }
@@ -1006,7 +716,11 @@ fn cross_fitted_scores(
 struct LogisticModel {
     /// The log odds of the positive class.
     predictor: LinearPredictor,
+    /// The two values of the label.
     labels: Labels,
+    /// Which of them is the positive class.
+    positive: usize,
+    l1: f64,
     l2: f64,
 }
 
@@ -1016,34 +730,6 @@ impl LogisticModel {
         let mut sums = self.predictor.sums(columns)?;
         sigmoid_f64(&mut sums);
         Ok(sums)
-    }
-
-    /// The label of each of these positions among the two values.
-    fn label_column(&self, positions: impl Iterator<Item = u32>) -> Result<ArrayRef> {
-        Ok(take(
-            &self.labels.values,
-            &UInt32Array::from_iter_values(positions),
-            None,
-        )?)
-    }
-
-    fn probability_fields(&self) -> Fields {
-        Fields::from(vec![
-            Field::new("label", self.labels.values.data_type().clone(), true),
-            Field::new("prob", DataType::Float64, true),
-        ])
-    }
-}
-
-/// The column of a confusion matrix for a predicted label, as BigQuery ML names it: what cannot begin a name gets an underscore.
-fn confusion_column(label: &str) -> String {
-    let clean: String = label
-        .chars()
-        .map(|c| if c.is_alphanumeric() { c } else { '_' })
-        .collect();
-    match clean.chars().next() {
-        Some(first) if first.is_alphabetic() || first == '_' => clean,
-        _ => format!("_{clean}"),
     }
 }
 
@@ -1076,26 +762,14 @@ impl LogisticModel {
             }
             let batch = rows.batch(index)?;
             let all = self.probabilities(&batch.columns()[..feature_count])?;
-            let labels = cast(
-                &plain_label(batch.column(feature_count))?,
-                self.labels.values.data_type(),
-            )?;
-            let is = |position: usize| eq(&labels, &Scalar::new(self.labels.values.slice(position, 1)));
-            let (yes, no) = (is(self.labels.positive)?, is(1 - self.labels.positive)?);
-            for (row, probability) in all.into_iter().enumerate() {
-                if labels.is_null(row) {
-                    continue;
+            let classes = self
+                .labels
+                .classes_of(&format!("ML.{word}"), batch.column(feature_count))?;
+            for (class, probability) in classes.into_iter().zip(all) {
+                if let Some(class) = class {
+                    probabilities.push(probability);
+                    positive.push(class == self.positive);
                 }
-                if !yes.value(row) && !no.value(row) {
-                    return Err(Error::data(format!(
-                        "ML.{word}: label '{}' is '{}' in a row, and the model knows {}; leave such rows out",
-                        self.labels.name,
-                        array_value_to_string(&labels, row)?,
-                        list(self.labels.texts()?, 2)
-                    )));
-                }
-                probabilities.push(probability);
-                positive.push(yes.value(row));
             }
         }
         if probabilities.is_empty() {
@@ -1126,33 +800,24 @@ impl Model for LogisticModel {
     }
 
     fn predict_fields(&self) -> Vec<FieldRef> {
-        let name = &self.labels.name;
-        let item = Field::new("item", DataType::Struct(self.probability_fields()), true);
-        vec![
-            field(format!("predicted_{name}"), self.labels.values.data_type().clone()),
-            field(format!("predicted_{name}_probs"), DataType::List(Arc::new(item))),
-        ]
+        predicted_fields(&self.labels)
     }
 
     fn predict_columns(&self, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
         let threshold = options.float("threshold", 0.5);
         let probabilities = self.probabilities(columns)?;
-        let (positive, negative) = (self.labels.positive as u32, 1 - self.labels.positive as u32);
-        let predicted = self.label_column(
+        let (positive, negative) = (self.positive as u32, 1 - self.positive as u32);
+        let predicted = self.labels.column(
             probabilities
                 .iter()
                 .map(|p| if *p >= threshold { positive } else { negative }),
         )?;
         // The higher label first.
-        let labels = self.label_column(probabilities.iter().flat_map(|_| [1, 0]))?;
+        let labels = self.labels.column(probabilities.iter().flat_map(|_| [1, 0]))?;
         let both = |p: &f64| if positive == 1 { [*p, 1.0 - p] } else { [1.0 - p, *p] };
         let probs = Float64Array::from_iter_values(probabilities.iter().flat_map(both));
-        let fields = self.probability_fields();
-        let item = Arc::new(Field::new("item", DataType::Struct(fields.clone()), true));
-        let structs = StructArray::try_new(fields, vec![labels, Arc::new(probs)], None)?;
-        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(2, probabilities.len()));
-        let lists = ListArray::try_new(item, offsets, Arc::new(structs), None)?;
-        Ok(vec![predicted, Arc::new(lists)])
+        let lists = class_lists(2, labels, Arc::new(probs), probabilities.len())?;
+        Ok(vec![predicted, lists])
     }
 
     fn takes_threshold(&self) -> bool {
@@ -1202,7 +867,11 @@ impl Model for LogisticModel {
                 .to_vec(),
             "CONFUSION_MATRIX" => {
                 let mut fields = vec![field("expected_label", self.labels.values.data_type().clone())];
-                fields.extend(self.labels.texts().ok()?.iter().map(|t| count(&confusion_column(t))));
+                fields.extend(
+                    confusion_columns(&self.labels.texts().ok()?)
+                        .iter()
+                        .map(|name| count(name)),
+                );
                 fields
             }
             "ROC_CURVE" => {
@@ -1243,9 +912,9 @@ impl Model for LogisticModel {
                     [c.true_negatives, c.false_positives],
                     [c.false_negatives, c.true_positives],
                 ];
-                let class = |label: usize| usize::from(label == self.labels.positive);
+                let class = |label: usize| usize::from(label == self.positive);
                 let expected: Vec<usize> = (0..2).filter(|l| of_class[class(*l)].iter().sum::<u64>() > 0).collect();
-                let mut columns = vec![self.label_column(expected.iter().map(|l| *l as u32))?];
+                let mut columns = vec![self.labels.column(expected.iter().map(|l| *l as u32))?];
                 for predicted in 0..2 {
                     let column = expected.iter().map(|l| of_class[class(*l)][class(predicted)]);
                     columns.push(counts(column.collect()));
@@ -1313,21 +982,13 @@ impl Model for LogisticModel {
     }
 
     fn parts(&self) -> Result<Parts> {
-        let values = &self.labels.values;
-        let labels = RecordBatch::try_new(
-            Arc::new(Schema::new(vec![Field::new("label", values.data_type().clone(), true)])),
-            vec![Arc::clone(values)],
-        )?;
         let mut parts = Parts {
             tables: self.predictor.to_tables()?,
             ..Parts::default()
         };
-        parts.tables.push(("labels".into(), labels));
-        parts.settings.insert("label".into(), self.labels.name.clone().into());
-        parts
-            .settings
-            .insert("label_type".into(), values.data_type().to_string().into());
-        parts.settings.insert("positive".into(), self.labels.positive.into());
+        self.labels.store(&mut parts)?;
+        parts.settings.insert("positive".into(), self.positive.into());
+        parts.settings.insert("l1".into(), self.l1.into());
         parts.settings.insert("l2".into(), self.l2.into());
         Ok(parts)
     }
@@ -1338,7 +999,9 @@ mod tests {
     use std::slice::from_ref;
     use std::sync::atomic::AtomicBool;
 
-    use datafusion::arrow::array::{BooleanArray, DictionaryArray, StringArray, StringViewArray};
+    use datafusion::arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, StringArray, StringViewArray};
+    use datafusion::arrow::datatypes::{Float64Type, Int8Type};
+    use datafusion::arrow::util::display::array_value_to_string;
 
     use super::*;
     use crate::kernels::compute::Compute;
@@ -1481,6 +1144,41 @@ mod tests {
             let fitted = fit_on(&input, &[label.clone(), option], 1).unwrap();
             assert_close(&column(&fitted, "coefficient"), &balanced, 1e-9);
         }
+    }
+
+    #[test]
+    fn sparse_coefficients_are_scikit_learns() {
+        let input = rows(customers(0..40), 7);
+        let label = ("label", text("churned"));
+        let sparse = |l1: f64, l2: f64| {
+            let named = [
+                label.clone(),
+                ("l1_reg", Value::Float(l1)),
+                ("l2_reg", Value::Float(l2)),
+            ];
+            fit_on(&input, &named, 2).unwrap()
+        };
+        let fitted = sparse(0.5, 0.2);
+        let wanted = [
+            -0.051_384_542_071_510_94,
+            0.513_382_061_575_353_4,
+            -0.138_597_977_160_297_3,
+            0.459_922_001_615_065_5,
+            0.0,
+            0.0,
+        ];
+        let found = column(&fitted, "coefficient");
+        assert_close(&found, &wanted, 1e-7);
+        assert_eq!(found[4..], [Some(0.0); 2]);
+        assert!(column(&fitted, "standard_error").iter().all(Option::is_none));
+        assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
+        assert_eq!(fitted.row_scores.map(|s| s.len()), Some(40));
+        let found = column(&sparse(2.0, 0.5), "coefficient");
+        assert_close(&found[..2], &[0.103_024_454_579_911_33, 0.347_418_291_345_287], 1e-7);
+        assert_eq!(found[2..], [Some(0.0); 4]);
+        // With enough of it, only the odds of the classes are left.
+        let found = column(&sparse(100.0, 0.0), "coefficient");
+        assert_close(&found, &[(21.0f64 / 19.0).ln(), 0.0, 0.0, 0.0, 0.0, 0.0], 1e-9);
     }
 
     #[test]

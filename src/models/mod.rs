@@ -7,11 +7,15 @@
 mod anomalies;
 mod attribution;
 mod eigen;
+mod elastic_net;
 pub mod factorization;
 mod feature_values;
 pub mod kmeans;
+mod labels;
 pub mod linear;
 pub mod logistic;
+mod multiclass;
+mod multinomial;
 mod normal_equations;
 pub mod pca;
 mod predictor;
@@ -252,8 +256,8 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "WEIGHTS",
         function: "ML.WEIGHTS",
         summary: "The weights of a linear model, a row for each feature: a number's weight in its own units, or the weights of a column's \
-                  categories. Of a factorization: the factors and the intercept of each user and item, and the mean rating as \
-                  global__INTERCEPT__ (0 for implicit feedback).",
+                  categories. Of more than two classes, a row for each class, too. Of a factorization: the factors and the intercept of each \
+                  user and item, and the mean rating as global__INTERCEPT__ (0 for implicit feedback).",
         options: STANDARDIZE,
         example: "SELECT * FROM ML.WEIGHTS('churn')",
     },
@@ -622,10 +626,16 @@ pub trait Model: Debug + Send + Sync {
     /// Its type's name, such as `kmeans`.
     fn model_type(&self) -> &'static str;
 
+    /// What messages call it: its type, and what sets it apart from others of that type.
+    fn kind(&self) -> String {
+        self.model_type().into()
+    }
+
     /// The columns it expects, in the order in which it expects them.
     fn feature_columns(&self) -> &[FeatureColumn];
 
-    /// The columns that the verb's relation form adds. The first is what the scalar form returns.
+    /// The columns that the verb's relation form adds. The first is what the scalar form returns; a model that the verb cannot use has
+    /// none.
     fn verb_fields(&self) -> Vec<FieldRef>;
 
     /// The verb's columns for these feature columns (one array for each of [`Model::feature_columns`], of any type
@@ -879,6 +889,18 @@ impl Artefact {
         })
     }
 
+    /// The setting `name`, read as `T`, or none where models of before had none.
+    ///
+    /// # Errors
+    /// It is no `T`.
+    pub fn optional<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
+        if self.parts.settings.contains_key(name) {
+            self.setting(name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// The error that says that this model is corrupt, and why.
     pub fn corrupt(&self, why: impl std::fmt::Display) -> Error {
         Error::model(format!(
@@ -904,6 +926,18 @@ pub const FEATURES: OptionSpec = OptionSpec {
     kind: OptionKind::Columns,
     default: "every column that can be one",
     help: "The columns to learn from; by default every number, boolean, text, date and timestamp that plays no other part.",
+};
+
+/// What linear models share.
+pub const L1: OptionSpec = OptionSpec {
+    name: "l1",
+    aliases: &["l1_reg"],
+    kind: OptionKind::Float {
+        min: 0.0,
+        max: f64::MAX,
+    },
+    default: "0.0",
+    help: "Penalty l1·‖β‖₁ on the same coefficients, which makes some of them exactly 0.",
 };
 
 /// See [`ID`].

@@ -14,14 +14,15 @@ use crate::error::list;
 use crate::features::Encoder;
 use crate::kernels::block::Block;
 use crate::kernels::gram::Gram;
+use crate::models::elastic_net::{self, ElasticNet};
 
 /// What is left of a column once the columns before it are taken out, as a share, below which it says nothing new.
 const COLLINEAR: f64 = 1e-10;
 
 /// A sum of coefficients that is held at 0, where nothing else determines it: one feature's categories.
 pub(super) struct SumToZero {
-    columns: Vec<usize>,
-    strength: f64,
+    pub(super) columns: Vec<usize>,
+    pub(super) strength: f64,
 }
 
 /// The code columns' categories among the columns of the design.
@@ -54,7 +55,8 @@ pub(super) fn constraints(block: &Block<f64>, gram: &Gram) -> Vec<SumToZero> {
 }
 
 /// What the user should know of redundant columns; none if there are none.
-pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, l2: f64) -> Option<String> {
+/// `penalties` are l1 and l2.
+pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, penalties: (f64, f64)) -> Option<String> {
     if redundant.is_empty() {
         return None;
     }
@@ -63,10 +65,10 @@ pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, l2: f64) -> Opt
         (0..c.level_count()).map(move |code| format!("{} = {}", c.name, c.category(code).unwrap_or_default()))
     });
     let names: Vec<String> = numbers.chain([String::from("intercept")]).chain(categories).collect();
-    let what = if l2 == 0.0 {
-        "their coefficients are 0".to_string()
-    } else {
-        format!("the penalty l2 = {l2} shares the effect among them")
+    let what = match penalties {
+        (0.0, 0.0) => "their coefficients are 0".to_string(),
+        (l1, 0.0) => format!("the penalty l1 = {l1} leaves open how they share the effect"),
+        (_, l2) => format!("the penalty l2 = {l2} shares the effect among them"),
     };
     Some(format!(
         "constant or a linear combination of other columns: {}; {what}",
@@ -83,7 +85,9 @@ pub(super) fn elimination_order(width: usize, intercept: usize, dropped: &[usize
 }
 
 /// What is added to the loss.
+#[derive(Clone)]
 pub(super) struct Penalty<'a> {
+    pub(super) l1: f64,
     pub(super) l2: f64,
     pub(super) intercept: usize,
     pub(super) constraints: &'a [SumToZero],
@@ -93,21 +97,37 @@ pub(super) struct Penalty<'a> {
 
 impl Penalty<'_> {
     pub(super) fn value(&self, coefficients: &[f64]) -> f64 {
-        let mut squares = 0.0;
+        let (mut squares, mut sizes) = (0.0, 0.0);
         for (i, c) in coefficients.iter().enumerate() {
             if i != self.intercept {
                 squares += c * c;
+                sizes += c.abs();
             }
         }
         let sums = self.constraints.iter().map(|c| {
             let sum: f64 = c.columns.iter().map(|i| coefficients[*i]).sum();
             c.strength * sum * sum
         });
-        0.5 * (self.l2 * squares + sums.sum::<f64>())
+        self.l1 * sizes + 0.5 * (self.l2 * squares + sums.sum::<f64>())
+    }
+
+    /// Adds the gradient of all that is added to the loss, but for l1.
+    pub(super) fn add_gradient(&self, coefficients: &[f64], gradient: &mut [f64]) {
+        for (i, g) in gradient.iter_mut().enumerate() {
+            if i != self.intercept {
+                *g += self.l2 * coefficients[i];
+            }
+        }
+        for constraint in self.constraints {
+            let sum: f64 = constraint.columns.iter().map(|i| coefficients[*i]).sum();
+            for i in &constraint.columns {
+                gradient[*i] += constraint.strength * sum;
+            }
+        }
     }
 
     /// The Cholesky factor of the second derivative: column-major, the lower triangle.
-    fn factor(&self, gram: &Gram) -> Option<Vec<f64>> {
+    pub(super) fn factor(&self, gram: &Gram) -> Option<Vec<f64>> {
         let n = self.active.len();
         let mut matrix = vec![0.0; n * n];
         let mut place = vec![usize::MAX; gram.width];
@@ -136,27 +156,41 @@ impl Penalty<'_> {
         cholesky(&mut matrix, n).then_some(matrix)
     }
 
-    /// What is to be subtracted from the coefficients: the second derivative's inverse times the gradient.
-    pub(super) fn step(&self, gram: &Gram, coefficients: &[f64]) -> Option<Vec<f64>> {
+    /// What is to be subtracted from the coefficients to reach the least value of the quadratic that has this gradient (`gram.vector`) and
+    /// second derivative at them, with all that is added. Ends early, anywhere, once `stop` is true.
+    pub(super) fn step(&self, gram: &Gram, coefficients: &[f64], stop: &dyn Fn() -> bool) -> Option<Vec<f64>> {
+        if self.l1 > 0.0 {
+            return self.sparse_step(gram, coefficients, stop);
+        }
         let factor = self.factor(gram)?;
         let mut gradient = gram.vector.clone();
-        for (i, g) in gradient.iter_mut().enumerate() {
-            if i != self.intercept {
-                *g += self.l2 * coefficients[i];
-            }
-        }
-        for constraint in self.constraints {
-            let sum: f64 = constraint.columns.iter().map(|i| coefficients[*i]).sum();
-            for i in &constraint.columns {
-                gradient[*i] += constraint.strength * sum;
-            }
-        }
-        let mut solution: Vec<f64> = self.active.iter().map(|i| gradient[*i]).collect();
-        cholesky_solve(&factor, &mut solution);
-        let mut step = vec![0.0; coefficients.len()];
+        self.add_gradient(coefficients, &mut gradient);
+        let step = self.solve(&factor, &gradient);
+        step.iter().all(|s| s.is_finite()).then_some(step)
+    }
+
+    /// Solves with a factor of [`Penalty::factor`]; columns that are not active have 0.
+    pub(super) fn solve(&self, factor: &[f64], vector: &[f64]) -> Vec<f64> {
+        let mut solution: Vec<f64> = self.active.iter().map(|i| vector[*i]).collect();
+        cholesky_solve(factor, &mut solution);
+        let mut out = vec![0.0; vector.len()];
         for (i, s) in self.active.iter().zip(&solution) {
-            step[*i] = *s;
+            out[*i] = *s;
         }
+        out
+    }
+
+    fn sparse_step(&self, gram: &Gram, coefficients: &[f64], stop: &dyn Fn() -> bool) -> Option<Vec<f64>> {
+        let linear = elastic_net::linear_term(&gram.matrix, coefficients, &gram.vector);
+        let problem = ElasticNet {
+            matrix: &gram.matrix,
+            linear: &linear,
+            l1: self.l1,
+            l2: self.l2,
+            unpenalised: &|i| i == self.intercept,
+        };
+        let best = problem.minimise(coefficients, stop);
+        let step: Vec<f64> = coefficients.iter().zip(&best).map(|(c, b)| c - b).collect();
         step.iter().all(|s| s.is_finite()).then_some(step)
     }
 
@@ -187,7 +221,7 @@ impl Penalty<'_> {
 
 /// Factors a symmetric matrix (column-major, lower triangle) in place; false where it is not positive definite. On one thread:
 /// the result must not depend on how many there are.
-fn cholesky(matrix: &mut [f64], n: usize) -> bool {
+pub(super) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
     let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
     let view = MatMut::from_column_major_slice_mut(matrix, n, n);
     let stack = MemStack::new(&mut memory);
@@ -196,7 +230,7 @@ fn cholesky(matrix: &mut [f64], n: usize) -> bool {
 }
 
 /// Solves with a factor of [`cholesky`], in place.
-fn cholesky_solve(factor: &[f64], x: &mut [f64]) {
+pub(super) fn cholesky_solve(factor: &[f64], x: &mut [f64]) {
     let n = x.len();
     for j in 0..n {
         let column = &factor[j * n..(j + 1) * n];

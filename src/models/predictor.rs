@@ -1,12 +1,14 @@
 //! A linear predictor over encoded columns: coefficients, what they add up to for rows, and how tables show them. Linear and logistic models
-//! share it.
+//! share it; a model of many classes has one for each.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray, UInt32Array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -21,7 +23,7 @@ use crate::models::{Artefact, FeatureColumn, field};
 /// Coefficients over the columns of an encoder.
 #[derive(Debug)]
 pub(super) struct LinearPredictor {
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     /// One for each column of the design: numbers, the intercept, categories.
     coefficients: Vec<f64>,
     standard_errors: Option<Vec<f64>>,
@@ -33,7 +35,7 @@ pub(super) struct LinearPredictor {
 
 impl LinearPredictor {
     /// Coefficients, one for each column of the design, with their standard errors where they are known.
-    pub(super) fn new(encoder: Encoder, coefficients: Vec<f64>, standard_errors: Option<Vec<f64>>) -> Self {
+    pub(super) fn new(encoder: Arc<Encoder>, coefficients: Vec<f64>, standard_errors: Option<Vec<f64>>) -> Self {
         let mut tables = vec![];
         let mut at = encoder.numbers().len() + 1;
         for levels in encoder.levels() {
@@ -80,7 +82,7 @@ impl LinearPredictor {
         let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
         let coefficients = design_order(coefficients);
         let attributions = Attributions::from_artefact(artefact)?;
-        Ok(Self::new(encoder, coefficients, standard_errors).explained(attributions))
+        Ok(Self::new(Arc::new(encoder), coefficients, standard_errors).explained(attributions))
     }
 
     /// The columns that it is fed with.
@@ -90,43 +92,63 @@ impl LinearPredictor {
 
     /// The linear predictor of each row, summed column by column without encoding the rows.
     pub(super) fn sums(&self, columns: &[ArrayRef]) -> Result<Vec<f64>> {
+        Ok(Self::sums_of(from_ref(self), columns)?.pop().unwrap_or_default())
+    }
+
+    /// The linear predictors of each row by several models of one encoder, the columns read once.
+    pub(super) fn sums_of(predictors: &[Self], columns: &[ArrayRef]) -> Result<Vec<Vec<f64>>> {
+        let Some(first) = predictors.first() else {
+            return Ok(vec![]);
+        };
         let row_count = columns.first().map_or(0, |c| c.len());
-        let numbers = self.encoder.numbers();
-        let mut sums = vec![self.coefficients[numbers.len()]; row_count];
-        let mut reader = self.encoder.reader(columns)?;
+        let numbers = first.encoder.numbers();
+        let intercept = |p: &Self| vec![p.coefficients[numbers.len()]; row_count];
+        let mut sums: Vec<Vec<f64>> = predictors.iter().map(intercept).collect();
+        let mut reader = first.encoder.reader(columns)?;
         let mut buffer = [0.0; CHUNK];
-        for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
-            let start = chunk * CHUNK;
-            let values = &mut buffer[..sums.len()];
-            for (j, (number, coefficient)) in numbers.iter().zip(&self.coefficients).enumerate() {
+        for start in (0..row_count).step_by(CHUNK) {
+            let end = (start + CHUNK).min(row_count);
+            let values = &mut buffer[..end - start];
+            for (j, number) in numbers.iter().enumerate() {
                 reader.numbers(j, start, values);
-                add_number(number, *coefficient, values, sums);
+                for (predictor, sums) in predictors.iter().zip(&mut sums) {
+                    add_number(number, predictor.coefficients[j], values, &mut sums[start..end]);
+                }
             }
-            reader.codes(start, sums.len(), |j, codes| {
-                let table = &self.tables[j];
-                for (sum, code) in sums.iter_mut().zip(codes) {
-                    *sum += table[*code as usize];
+            reader.codes(start, end - start, |j, codes| {
+                for (predictor, sums) in predictors.iter().zip(&mut sums) {
+                    let table = &predictor.tables[j];
+                    for (sum, code) in sums[start..end].iter_mut().zip(codes) {
+                        *sum += table[*code as usize];
+                    }
                 }
             });
         }
         Ok(sums)
     }
 
-    /// The encoder's tables, and one of the coefficients.
-    pub(super) fn to_tables(&self) -> Result<Vec<(String, RecordBatch)>> {
-        let mut names: Vec<(&str, Option<&str>)> = vec![("__INTERCEPT__", None)];
+    /// Each coefficient's feature and category, the intercept first, as people read it.
+    fn coefficient_names(&self) -> Vec<(&str, Option<&str>)> {
+        let mut names: Vec<(&str, Option<&str>)> = vec![(INTERCEPT, None)];
         names.extend(self.encoder.numbers().iter().map(|n| (n.name.as_str(), None)));
         for column in self.encoder.codes() {
             names.extend((0..column.level_count()).map(|code| (column.name.as_str(), column.category(code))));
         }
-        // The intercept first, as people read it.
-        let table_order = |values: &[f64]| {
-            let mut values = values.to_vec();
-            values[..=self.encoder.numbers().len()].rotate_right(1);
-            values
-        };
+        names
+    }
+
+    /// Values of the design's columns in the order of [`LinearPredictor::coefficient_names`].
+    fn table_order(&self, values: &[f64]) -> Vec<f64> {
+        let mut values = values.to_vec();
+        values[..=self.encoder.numbers().len()].rotate_right(1);
+        values
+    }
+
+    /// The encoder's tables, and one of the coefficients.
+    pub(super) fn to_tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        let names = self.coefficient_names();
         let errors = match &self.standard_errors {
-            Some(errors) => Float64Array::from(table_order(errors)),
+            Some(errors) => Float64Array::from(self.table_order(errors)),
             None => Float64Array::from(vec![None; self.coefficients.len()]),
         };
         let coefficients = RecordBatch::try_new(
@@ -139,7 +161,7 @@ impl LinearPredictor {
             vec![
                 Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| *name))),
                 Arc::new(names.iter().map(|(_, category)| *category).collect::<StringArray>()),
-                Arc::new(Float64Array::from(table_order(&self.coefficients))),
+                Arc::new(Float64Array::from(self.table_order(&self.coefficients))),
                 Arc::new(errors),
             ],
         )?;
@@ -173,6 +195,79 @@ impl LinearPredictor {
             Arc::new(Float64Array::from(sums.clone())),
             constant(0.0),
         ])
+    }
+}
+
+/// The predictors of several classes, which share an encoder.
+impl LinearPredictor {
+    /// The encoder's tables, and one of the coefficients of all classes, class by class.
+    pub(super) fn tables_of(predictors: &[Self]) -> Result<Vec<(String, RecordBatch)>> {
+        let Some(first) = predictors.first() else {
+            return Ok(vec![]);
+        };
+        let names = first.coefficient_names();
+        let repeated: Vec<_> = predictors.iter().flat_map(|_| &names).collect();
+        let classes = (0..predictors.len() as u32).flat_map(|class| names.iter().map(move |_| class));
+        let coefficients = predictors.iter().flat_map(|p| p.table_order(&p.coefficients));
+        let table = RecordBatch::try_new(
+            Arc::new(Schema::new(vec![
+                Field::new("class", DataType::UInt32, false),
+                Field::new("feature", DataType::Utf8, false),
+                Field::new("category", DataType::Utf8, true),
+                Field::new("coefficient", DataType::Float64, false),
+            ])),
+            vec![
+                Arc::new(UInt32Array::from_iter_values(classes)),
+                Arc::new(StringArray::from_iter_values(repeated.iter().map(|(name, _)| *name))),
+                Arc::new(repeated.iter().map(|(_, category)| *category).collect::<StringArray>()),
+                Arc::new(Float64Array::from_iter_values(coefficients)),
+            ],
+        )?;
+        let mut tables = first.encoder.to_tables()?;
+        tables.push(("coefficients".into(), table));
+        Ok(tables)
+    }
+
+    /// Reads back what [`LinearPredictor::tables_of`] gave for so many classes.
+    pub(super) fn several_from_artefact(artefact: &Artefact, classes: usize) -> Result<Vec<Self>> {
+        let encoder = Arc::new(Encoder::from_artefact(artefact)?);
+        let table = artefact.table("coefficients")?;
+        let coefficients = table_column(artefact, table, "coefficient", &DataType::Float64)?;
+        let coefficients = coefficients.as_primitive::<Float64Type>();
+        let numbers = encoder.numbers().len();
+        let width = numbers + 1 + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
+        if coefficients.len() != width * classes || coefficients.null_count() > 0 {
+            return Err(artefact.corrupt("its coefficients do not fit its features and classes"));
+        }
+        let of_class = |values: &[f64]| {
+            let mut values = values.to_vec();
+            values[..=numbers].rotate_left(1);
+            Self::new(Arc::clone(&encoder), values, None)
+        };
+        Ok(coefficients.values().chunks_exact(width).map(of_class).collect())
+    }
+
+    /// `ML.WEIGHTS` of several classes: the rows of each, with its name.
+    pub(super) fn class_weight_table(predictors: &[Self], names: &[String], standardize: bool) -> Result<RecordBatch> {
+        let tables = predictors
+            .iter()
+            .zip(names)
+            .map(|(predictor, name)| {
+                let table = predictor.weight_table(standardize)?;
+                let label = StringArray::from_iter_values(std::iter::repeat_n(name, table.num_rows()));
+                let mut columns: Vec<(String, ArrayRef)> = vec![];
+                for (field, column) in table.schema().fields().iter().zip(table.columns()) {
+                    columns.push((field.name().clone(), Arc::clone(column)));
+                }
+                columns.push(("class_label".into(), Arc::new(label)));
+                let named = columns.into_iter().map(|(name, column)| (name, column, true));
+                Ok(RecordBatch::try_from_iter_with_nullable(named)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        match tables.first() {
+            Some(first) => Ok(concat_batches(&first.schema(), &tables)?),
+            None => Ok(RecordBatch::new_empty(Arc::new(Schema::empty()))),
+        }
     }
 }
 

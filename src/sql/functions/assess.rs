@@ -16,7 +16,7 @@ use super::inputs::ModelInputs;
 use crate::error::{Error, Result, list};
 use crate::exec::{AssessExec, AssessJob};
 use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
-use crate::options::Options;
+use crate::options::{OptionSpec, Options};
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, scan};
@@ -41,7 +41,6 @@ impl RelationFunction for Assess {
         }
         let (name, input) = arguments.model_and_query()?;
         let loaded = context.session.model(&context.settings, &name)?;
-        let options = Options::parse(function, *options, arguments.named)?;
         let model = &loaded.model;
         let Some(fields) = model.assess_fields(word) else {
             let others = ASSESSMENTS.iter().filter(|a| model.assess_fields(a.word).is_some());
@@ -49,13 +48,17 @@ impl RelationFunction for Assess {
             let hint = if others.is_empty() {
                 "nothing of this kind does yet".into()
             } else {
-                format!("{} does", list(others, 10))
+                let does = if others.len() == 1 { "does" } else { "do" };
+                format!("{} {does}", list(others, 10))
             };
             return Err(Error::request(format!(
                 "{function} says nothing of model '{name}', which is a {}; {hint}",
-                model.model_type()
+                model.kind()
             )));
         };
+        let takes = |o: &&OptionSpec| o.name != "threshold" || model.takes_threshold();
+        let taken: Vec<OptionSpec> = options.iter().filter(takes).cloned().collect();
+        let options = Options::parse(function, &taken, arguments.named)?;
         let inputs = ModelInputs::of(function, &loaded, input, context)?;
         let mut used = inputs.features.clone();
         let mut names: Vec<String> = model.feature_columns().iter().map(|c| c.name.clone()).collect();

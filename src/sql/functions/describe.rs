@@ -75,7 +75,7 @@ pub(crate) fn describe(
         others.push("ML.TRAINING_INFO");
         return Err(Error::request(format!(
             "{function} says nothing of model '{name}', which is a {}; of such a model there are {}",
-            loaded.model.model_type(),
+            loaded.model.kind(),
             list(others, 10)
         )));
     };

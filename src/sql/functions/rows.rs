@@ -58,7 +58,7 @@ impl RelationFunction for Rowwise {
             let others: Vec<&str> = others.map(|f| f.function).collect();
             return Err(Error::request(format!(
                 "{function} says nothing of model '{name}', which is a {}; of rows of such a model there are {}",
-                loaded.model.model_type(),
+                loaded.model.kind(),
                 list(others, 10)
             )));
         };

@@ -164,6 +164,13 @@ impl ScalarVerb {
     fn bind(&self, model: &str, given: &[(String, Option<DataType>)]) -> Result<Bound> {
         let verb = self.model_type.verb();
         let loaded = model_of_verb(&self.session, &self.session.settings(), verb, model)?;
+        if loaded.model.verb_fields().is_empty() {
+            return Err(Error::request(format!(
+                "model '{}' is a {}, which {verb} cannot use; use ML.PREDICT with it",
+                loaded.manifest.name,
+                loaded.model.kind()
+            )));
+        }
         let expected = loaded.model.feature_columns();
         let arguments = match_columns(verb, &loaded.manifest.name, expected, given)?;
         if let Some((extra, _)) = given
