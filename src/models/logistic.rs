@@ -967,7 +967,9 @@ impl Model for LogisticModel {
                 }
                 // What moves the odds of one class moves those of the other as far.
                 let twice = datafusion::arrow::compute::concat_batches(&all.schema(), [&all, &all])?;
-                let classes = self.label_column((0..twice.num_rows()).map(|i| u32::from(i >= all.num_rows())))?;
+                let classes = self
+                    .labels
+                    .column((0..twice.num_rows()).map(|i| u32::from(i >= all.num_rows())))?;
                 let name = self.labels.name.clone();
                 let mut columns = vec![(name, classes)];
                 let names = all.schema();

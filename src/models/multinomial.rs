@@ -98,7 +98,7 @@ pub(super) fn fit(
             passes: solver.passes,
             notices,
             row_count: row_count as u64,
-            evaluation: None,
+            ..TrainingInfo::default()
         },
         row_scores: None,
     })

@@ -176,7 +176,7 @@ impl ModelType for Pca {
                 passes: vec![pass],
                 notices,
                 row_count: rows.row_count() as u64,
-                evaluation: None,
+                ..TrainingInfo::default()
             },
             row_scores: None,
         })
