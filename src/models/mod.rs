@@ -5,7 +5,9 @@
 //! benchmarks walk [`MODELS`].
 
 mod attribution;
+mod coordinates;
 pub mod factorization;
+pub mod hierarchical;
 pub mod kmeans;
 pub mod linear;
 pub mod logistic;
@@ -33,6 +35,7 @@ pub static MODELS: &[&dyn ModelType] = &[
     &logistic::LogisticRegression,
     &linear::LinearRegression,
     &factorization::Factorization,
+    &hierarchical::Hierarchical,
 ];
 
 /// The model type that answers to `name` (`model_type => name`), in any case.
@@ -106,7 +109,7 @@ pub static ASSESSMENTS: &[Assessment] = &[
         word: "EVALUATE",
         function: "ML.EVALUATE",
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
-                  classifier; davies_bouldin_index and mean_squared_distance of k-means. Rows whose label is NULL are left out.",
+                  classifier; davies_bouldin_index and mean_squared_distance of clusters. Rows whose label is NULL are left out.",
         options: THRESHOLD,
         example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
     },
@@ -222,9 +225,18 @@ pub static DESCRIPTIONS: &[Description] = &[
     Description {
         word: "CENTROIDS",
         function: "ML.CENTROIDS",
-        summary: "The centroids of a k-means model, a row for each feature: numbers in the feature's units, categories with their shares.",
+        summary: "The centroids of a k-means or hierarchical model, a row for each feature: numbers in the feature's units, categories with their shares.",
         options: &[],
         example: "SELECT * FROM ML.CENTROIDS('segments')",
+    },
+    Description {
+        word: "MERGES",
+        function: "ML.MERGES",
+        summary: "The tree of a hierarchical model, a row for each merge, the closest first: the two clusters that became one, how far apart \
+                  they were, the rows that they have together, and the cluster of the cut that they are in (NULL above the cut). The n leaves \
+                  are clusters 1 to n; merge i makes cluster n + i.",
+        options: &[],
+        example: "SELECT * FROM ML.MERGES('groups') ORDER BY height DESC LIMIT 10",
     },
     Description {
         word: "WEIGHTS",
