@@ -11,7 +11,8 @@
 //! centroid in its middle.
 //!
 //! **Trade-offs.** The tree tells of all numbers of clusters at once, and single linkage finds clusters of any shape, at the
-//! price of n² steps, of 4 bytes for each pair of rows under average and complete linkage, and of a leaf to be kept for each row.
+//! price of n² steps, of 4 bytes for each pair of rows under average and complete linkage, and of a leaf to be kept for each distinct
+//! row, which every row is compared with when it is scored.
 //!
 //! **Same rows and seed, same model:** leaves are in the order of their content, by which ties are decided.
 //!
