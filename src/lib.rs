@@ -17,7 +17,7 @@
 //! | [`features`] | Arrow columns to encoded blocks |
 //! | [`metrics`] | how good a model is |
 //! | [`store`] | artefacts on object stores |
-//! | [`kernels`] | assign, gram, factor, inverse, top-k, on threads or on a card; a crate of its own in `src/kernels`, so that it is always fully optimised |
+//! | [`kernels`] | assign, gram, factor, inverse, linkage, top-k, on threads or on a card; a crate of its own in `src/kernels`, so that it is always fully optimised |
 //! | [`device`] | cards: finding one, its memory, compiling for it (`src/kernels/device`) |
 //! | [`options`], [`settings`], [`error`] | what a user may say, and what is said to a user |
 #![deny(missing_docs)]
@@ -41,7 +41,7 @@ use std::sync::Arc;
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionContext;
 
-/// The heavy work: assign, gram, factor, inverse, top-k.
+/// The heavy work: assign, gram, factor, inverse, linkage, top-k.
 pub use datafusion_ml_kernels as kernels;
 /// What kernels run on.
 pub use datafusion_ml_kernels::device;

@@ -287,7 +287,8 @@ fn code_column(
     }
 }
 
-fn with_commas(n: usize) -> String {
+/// A number as people read it: 12,345.
+pub(crate) fn with_commas(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

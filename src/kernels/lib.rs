@@ -10,6 +10,7 @@ pub mod device;
 pub mod factor;
 pub mod gram;
 pub mod inverse;
+pub mod linkage;
 pub mod softmax;
 pub mod topk;
 

@@ -40,6 +40,7 @@ use crate::kernels::assign::{
     squared_norm, sums_f32,
 };
 use crate::models::anomalies::{Thresholds, without_scores};
+use crate::models::coordinates::{coordinate_lists, coordinate_type, read_coordinates};
 use crate::models::feature_values::{FeatureValues, feature_value_table};
 use crate::models::{
     Artefact, FeatureColumn, FitContext, Fitted, MemoryRows, Model, ModelType, Parts, Pass, Roles, Rows, TrainingInfo,
@@ -50,7 +51,7 @@ use crate::options::{OptionSpec, Options, Value};
 const VERB: &str = "KMEANS_SEGMENT";
 
 /// Categories that a text column keeps; the others count as one.
-const MAX_CATEGORIES: usize = 1000;
+pub(super) const MAX_CATEGORIES: usize = 1000;
 
 /// Passes that a start takes, more or less, for weighing devices.
 const EXPECTED_PASSES: usize = 30;
@@ -353,7 +354,7 @@ fn content_hash(numbers: &[f32], codes: &[u32]) -> u64 {
 
 /// The same rows ordered by a hash of their content, and how many distinct ones there are. Afterwards a position is as good as
 /// random, equal rows are neighbours, and nothing depends on how the rows came.
-fn order_by_content(block: Block<f32>, context: &FitContext<'_>) -> Result<(Block<f32>, usize)> {
+pub(super) fn order_by_content(block: Block<f32>, context: &FitContext<'_>) -> Result<(Block<f32>, usize)> {
     const ROWS: usize = 4096;
     let (count, width, code_count) = (block.row_count, block.number_count, block.code_count);
     let bytes = size_of_val(&block.numbers[..]) + size_of_val(&block.codes[..]);
@@ -399,15 +400,42 @@ fn order_by_content(block: Block<f32>, context: &FitContext<'_>) -> Result<(Bloc
 }
 
 /// What one start ended with: centroids in the order by which ties are decided.
-struct Run {
-    centroids: Centroids,
+pub(super) struct Run {
+    pub(super) centroids: Centroids,
     /// Rows of each cluster.
-    rows: Vec<i64>,
+    pub(super) rows: Vec<i64>,
     /// Sum of squared distances of each cluster.
-    squares: Vec<f64>,
-    inertia: f64,
+    pub(super) squares: Vec<f64>,
+    pub(super) inertia: f64,
     /// The cluster of each row.
-    labels: Vec<u32>,
+    pub(super) labels: Vec<u32>,
+}
+
+/// At most `k` clusters of rows that are ordered by content, after at most `passes` passes: for models that summarise rows so.
+pub(super) fn cluster(
+    block: Block<f32>,
+    distinct_count: usize,
+    (k, passes): (usize, usize),
+    context: &FitContext<'_>,
+) -> Result<(Block<f32>, Run)> {
+    let options = Options::default()
+        .with("k", Value::Int(k as i64))
+        .with("max_iterations", Value::Int(passes as i64));
+    let settings = Settings::read(&options, &Schema::empty(), &[], None)?;
+    let data = Data {
+        block,
+        k,
+        distinct_count,
+        settings: &settings,
+        context,
+    };
+    data.take_memory()?;
+    let (metric, count) = (data.metric(), data.cluster_count());
+    let mut lloyd = Lloyd::new(&data.block, metric, count, passes, context.compute);
+    let tolerance = settings.tolerance * data.mean_variance(lloyd.total_square());
+    let run = data.lloyd(&mut lloyd, 0, data.seeds(0)?, tolerance, &mut vec![])?;
+    drop(lloyd);
+    Ok((data.block, run))
 }
 
 /// The rows, ordered by content, and what is to be done with them.
@@ -772,12 +800,12 @@ pub struct Centroid {
 /// A trained k-means model.
 #[derive(Debug)]
 pub struct KMeansModel {
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     metric: Metric,
     /// In the order by which ties are decided.
-    centroids: Centroids,
+    pub(super) centroids: Centroids,
     /// The segment of each centroid.
-    ids: Vec<i64>,
+    pub(super) ids: Vec<i64>,
     sizes: Vec<i64>,
     radii: Vec<f64>,
     mean_squared_distance: f64,
@@ -786,7 +814,7 @@ pub struct KMeansModel {
 }
 
 impl KMeansModel {
-    fn new(encoder: Encoder, run: Run, row_count: usize) -> Self {
+    pub(super) fn new(encoder: Encoder, run: Run, row_count: usize) -> Self {
         let count = run.rows.len();
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|a, b| {
@@ -824,7 +852,7 @@ impl KMeansModel {
     }
 
     /// (centroid_id, root-mean-square radius, rows) of each segment.
-    fn clusters(&self) -> Vec<(i64, f64, i64)> {
+    pub(super) fn clusters(&self) -> Vec<(i64, f64, i64)> {
         self.by_id()
             .into_iter()
             .map(|j| (self.ids[j], self.radii[j], self.sizes[j]))
@@ -856,7 +884,7 @@ impl KMeansModel {
         self.by_id().into_iter().map(of).collect()
     }
 
-    fn from_artefact(artefact: &Artefact) -> Result<Self> {
+    pub(super) fn from_artefact(artefact: &Artefact) -> Result<Self> {
         let encoder = Encoder::from_artefact(artefact)?;
         let metric = match artefact.setting::<String>("distance")?.as_str() {
             "euclidean" => Metric::Euclidean,
@@ -867,8 +895,7 @@ impl KMeansModel {
         let integers = |name: &str| table_column(artefact, table, name, &DataType::Int64);
         let (ids, sizes, order) = (integers("centroid_id")?, integers("size")?, integers("tie_order")?);
         let radii = table_column(artefact, table, "radius", &DataType::Float64)?;
-        let list = DataType::List(field("item", DataType::Float64));
-        let coordinates = table_column(artefact, table, "coordinates", &list)?;
+        let coordinates = table_column(artefact, table, "coordinates", &coordinate_type())?;
         let (ids, sizes, order) = (
             ids.as_primitive::<Int64Type>(),
             sizes.as_primitive::<Int64Type>(),
@@ -895,12 +922,8 @@ impl KMeansModel {
         model_rows.sort_unstable_by_key(|i| order.value(*i));
         let mut values = Vec::with_capacity(count * width);
         for i in &model_rows {
-            let row = coordinates.value(*i);
-            let row = row.as_primitive::<Float64Type>();
-            if row.len() != width || row.null_count() > 0 || row.values().iter().any(|v| !v.is_finite()) {
-                return Err(artefact.corrupt(format!("centroid {} does not have {width} coordinates", ids.value(*i))));
-            }
-            values.extend_from_slice(row.values());
+            let what = format!("centroid {}", ids.value(*i));
+            read_coordinates(artefact, coordinates, *i, width, &what, &mut values)?;
         }
         Ok(Self {
             centroids: Centroids::new(metric, count, encoder.numbers().len(), &encoder.levels(), values),
@@ -914,7 +937,8 @@ impl KMeansModel {
         })
     }
 
-    fn segments(&self, labels: &[u32]) -> ArrayRef {
+    /// The segments of rows by the positions of their centroids.
+    pub(super) fn segments(&self, labels: &[u32]) -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(
             labels.iter().map(|label| self.ids[*label as usize]),
         ))
@@ -956,6 +980,68 @@ impl KMeansModel {
                 .fold(0.0, f64::max)
         };
         Some(clusters.iter().map(worst).sum::<f64>() / clusters.len() as f64)
+    }
+
+    /// The columns of `ML.PREDICT` for encoded rows.
+    pub(super) fn predict_block(&self, block: &Block<f32>) -> Result<Vec<ArrayRef>> {
+        let labels = nearest_f32(block, &self.centroids);
+        let listed = self.ids.len().min(MAX_NEAREST);
+        let (mut ids, mut distances) = (vec![], vec![]);
+        let mut squares = vec![];
+        let mut order: Vec<usize> = vec![];
+        for (row, label) in labels.iter().enumerate() {
+            self.centroids.distances_squared(block, row, &mut squares);
+            // The row's own segment leads, also where another ties with it.
+            let key = |j: &usize| if *j == *label as usize { -1.0 } else { squares[*j] };
+            let nearer = |a: &usize, b: &usize| key(a).total_cmp(&key(b)).then(self.ids[*a].cmp(&self.ids[*b]));
+            order.clear();
+            order.extend(0..self.ids.len());
+            if listed < order.len() {
+                order.select_nth_unstable_by(listed, nearer);
+                order.truncate(listed);
+            }
+            order.sort_unstable_by(nearer);
+            ids.extend(order.iter().map(|j| self.ids[*j]));
+            distances.extend(order.iter().map(|j| squares[*j].sqrt()));
+        }
+        let values: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(Float64Array::from(distances))];
+        let values = StructArray::try_new(nearest_fields(), values, None)?;
+        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(listed, labels.len()));
+        let nearest = ListArray::try_new(nearest_field(), offsets, Arc::new(values), None)?;
+        Ok(vec![self.segments(&labels), Arc::new(nearest)])
+    }
+
+    /// The metrics of `ML.EVALUATE` of rows, where `labels` gives the positions of encoded rows' centroids.
+    pub(super) fn judge(
+        &self,
+        rows: &dyn Rows,
+        stop: &dyn Fn() -> bool,
+        labels: &dyn Fn(&Block<f32>) -> Vec<u32>,
+    ) -> Result<RecordBatch> {
+        let count = self.centroids.count();
+        let (mut sizes, mut squares) = (vec![0u64; count], vec![0f64; count]);
+        for index in 0..rows.batch_count() {
+            if stop() {
+                return Err(Error::cancelled());
+            }
+            let block = self.encoder.encode::<f32>(rows.batch(index)?.columns())?;
+            for (row, label) in labels(&block).into_iter().enumerate() {
+                sizes[label as usize] += 1;
+                squares[label as usize] += self.centroids.distance_squared(&block, row, label as usize);
+            }
+        }
+        let row_count: u64 = sizes.iter().sum();
+        let radii: Vec<Option<f64>> = sizes
+            .iter()
+            .zip(&squares)
+            .map(|(n, s)| (*n > 0).then(|| (s / *n as f64).sqrt()))
+            .collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(vec![self.davies_bouldin_index(&radii)])),
+            Arc::new(Float64Array::from(vec![squares.iter().sum::<f64>() / row_count as f64])),
+        ];
+        let fields = self.assess_fields("EVALUATE").unwrap_or_default();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
     /// BigQuery ML's table of the centroids: a row for each feature of each.
@@ -1032,32 +1118,7 @@ impl Model for KMeansModel {
     }
 
     fn predict_columns(&self, columns: &[ArrayRef], _options: &Options) -> Result<Vec<ArrayRef>> {
-        let block = self.encoder.encode::<f32>(columns)?;
-        let labels = nearest_f32(&block, &self.centroids);
-        let listed = self.ids.len().min(MAX_NEAREST);
-        let (mut ids, mut distances) = (vec![], vec![]);
-        let mut squares = vec![];
-        let mut order: Vec<usize> = vec![];
-        for (row, label) in labels.iter().enumerate() {
-            self.centroids.distances_squared(&block, row, &mut squares);
-            // The row's own segment leads, also where another ties with it.
-            let key = |j: &usize| if *j == *label as usize { -1.0 } else { squares[*j] };
-            let nearer = |a: &usize, b: &usize| key(a).total_cmp(&key(b)).then(self.ids[*a].cmp(&self.ids[*b]));
-            order.clear();
-            order.extend(0..self.ids.len());
-            if listed < order.len() {
-                order.select_nth_unstable_by(listed, nearer);
-                order.truncate(listed);
-            }
-            order.sort_unstable_by(nearer);
-            ids.extend(order.iter().map(|j| self.ids[*j]));
-            distances.extend(order.iter().map(|j| squares[*j].sqrt()));
-        }
-        let values: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids)), Arc::new(Float64Array::from(distances))];
-        let values = StructArray::try_new(nearest_fields(), values, None)?;
-        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(listed, labels.len()));
-        let nearest = ListArray::try_new(nearest_field(), offsets, Arc::new(values), None)?;
-        Ok(vec![self.segments(&labels), Arc::new(nearest)])
+        self.predict_block(&self.encoder.encode::<f32>(columns)?)
     }
 
     fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
@@ -1087,31 +1148,8 @@ impl Model for KMeansModel {
         })
     }
 
-    fn assess(&self, word: &str, rows: &dyn Rows, _options: &Options, stop: &dyn Fn() -> bool) -> Result<RecordBatch> {
-        let count = self.centroids.count();
-        let (mut sizes, mut squares) = (vec![0u64; count], vec![0f64; count]);
-        for index in 0..rows.batch_count() {
-            if stop() {
-                return Err(Error::cancelled());
-            }
-            let block = self.encoder.encode::<f32>(rows.batch(index)?.columns())?;
-            for (row, label) in nearest_f32(&block, &self.centroids).into_iter().enumerate() {
-                sizes[label as usize] += 1;
-                squares[label as usize] += self.centroids.distance_squared(&block, row, label as usize);
-            }
-        }
-        let row_count: u64 = sizes.iter().sum();
-        let radii: Vec<Option<f64>> = sizes
-            .iter()
-            .zip(&squares)
-            .map(|(n, s)| (*n > 0).then(|| (s / *n as f64).sqrt()))
-            .collect();
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(Float64Array::from(vec![self.davies_bouldin_index(&radii)])),
-            Arc::new(Float64Array::from(vec![squares.iter().sum::<f64>() / row_count as f64])),
-        ];
-        let fields = self.assess_fields(word).unwrap_or_default();
-        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    fn assess(&self, _word: &str, rows: &dyn Rows, _options: &Options, stop: &dyn Fn() -> bool) -> Result<RecordBatch> {
+        self.judge(rows, stop, &|block| nearest_f32(block, &self.centroids))
     }
 
     fn own_metrics(&self) -> Option<Vec<Option<f64>>> {
@@ -1132,20 +1170,13 @@ impl Model for KMeansModel {
     fn parts(&self) -> Result<Parts> {
         let order = self.by_id();
         let coordinates: Vec<f64> = order.iter().flat_map(|j| self.centroids.row(*j)).copied().collect();
-        let item = field("item", DataType::Float64);
-        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(self.centroids.width(), order.len()));
-        let coordinates = ListArray::try_new(
-            Arc::clone(&item),
-            offsets,
-            Arc::new(Float64Array::from(coordinates)),
-            None,
-        )?;
+        let coordinates = coordinate_lists(coordinates, self.centroids.width())?;
         let schema = Schema::new(vec![
             Field::new("centroid_id", DataType::Int64, false),
             Field::new("size", DataType::Int64, false),
             Field::new("radius", DataType::Float64, false),
             Field::new("tie_order", DataType::Int64, false),
-            Field::new("coordinates", DataType::List(item), false),
+            Field::new("coordinates", coordinate_type(), false),
         ]);
         let centroids = RecordBatch::try_new(
             Arc::new(schema),

@@ -6,10 +6,12 @@
 
 mod anomalies;
 mod attribution;
+mod coordinates;
 mod eigen;
 mod elastic_net;
 pub mod factorization;
 mod feature_values;
+pub mod hierarchical;
 pub mod kmeans;
 mod labels;
 pub mod linear;
@@ -44,8 +46,9 @@ pub static MODELS: &[&dyn ModelType] = &[
     &logistic::LogisticRegression,
     &linear::LinearRegression,
     &factorization::Factorization,
-    &transform_only::TransformOnly,
+    &hierarchical::Hierarchical,
     &pca::Pca,
+    &transform_only::TransformOnly,
 ];
 
 /// The model type that answers to `name` (`model_type => name`), in any case.
@@ -119,7 +122,7 @@ pub static ASSESSMENTS: &[Assessment] = &[
         word: "EVALUATE",
         function: "ML.EVALUATE",
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
-                  classifier; davies_bouldin_index and mean_squared_distance of k-means; errors of a factorization of explicit feedback, \
+                  classifier; davies_bouldin_index and mean_squared_distance of clusters; errors of a factorization of explicit feedback, \
                   mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback; \
                   total_explained_variance_ratio of principal components. Rows whose label is NULL are left out.",
         options: THRESHOLD,
@@ -248,9 +251,18 @@ pub static DESCRIPTIONS: &[Description] = &[
     Description {
         word: "CENTROIDS",
         function: "ML.CENTROIDS",
-        summary: "The centroids of a k-means model, a row for each feature: numbers in the feature's units, categories with their shares.",
+        summary: "The centroids of a k-means or hierarchical model, a row for each feature: numbers in the feature's units, categories with their shares.",
         options: &[],
         example: "SELECT * FROM ML.CENTROIDS('segments')",
+    },
+    Description {
+        word: "MERGES",
+        function: "ML.MERGES",
+        summary: "The tree of a hierarchical model, a row for each merge, the closest first: the two clusters that became one, how far apart \
+                  they were, the rows that they have together, and the cluster of the cut that they are in (NULL above the cut). The n leaves \
+                  are clusters 1 to n; merge i makes cluster n + i.",
+        options: &[],
+        example: "SELECT * FROM ML.MERGES('groups') ORDER BY height DESC LIMIT 10",
     },
     Description {
         word: "WEIGHTS",

@@ -90,6 +90,12 @@ fn options_of(model_type: &dyn ModelType) -> Options {
             ]
         }
         "pca" => vec![("num_principal_components".into(), Value::Int(3)), features],
+        // Few enough that the larger tables are summed up in micro-clusters.
+        "hierarchical" => vec![
+            ("num_clusters".into(), Value::Int(4)),
+            ("max_exact_rows".into(), Value::Int(1000)),
+            features,
+        ],
         other => panic!("say how to fit a {other} here, so that it is tested like the others"),
     };
     Options::parse("test", model_type.options(), named).unwrap()

@@ -144,6 +144,12 @@ static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
                 &[("pca_explained_variance_ratio", Value::Float(0.8))],
             )),
             "linear_reg" => all.push(train(*kind, &customers(), &[("label", text("spend"))])),
+            "hierarchical" => {
+                let columns = [("k", Value::Int(3)), ("id", text("churned"))];
+                all.push(train(*kind, &customers(), &columns));
+                let micro = [("linkage", text("single")), ("max_exact_rows", Value::Int(40))];
+                all.push(train(*kind, &customers(), &[&columns[..], &micro[..]].concat()));
+            }
             "matrix_factorization" => {
                 let columns = [
                     ("user", text("customer")),
