@@ -2,7 +2,6 @@
 
 pub(crate) mod assess;
 pub(crate) mod describe;
-pub(crate) mod google;
 pub(crate) mod inputs;
 pub(crate) mod recommend;
 pub(crate) mod rows;
