@@ -1575,7 +1575,7 @@ mod tests {
             assert_eq!(first.get_or_insert(coefficients.clone()), &coefficients);
             assert!(coefficients[1].unwrap() > 0.0);
 
-            let options = Options::parse("ML.PREDICT", PREDICT_OPTIONS, vec![]).unwrap();
+            let options = Options::parse("ML.PREDICT", crate::models::ROW_FUNCTIONS[0].options, vec![]).unwrap();
             let predicted = fitted.model.predict_columns(&[Arc::clone(&x)], &options).unwrap();
             let fields = fitted.model.predict_fields();
             assert_eq!(

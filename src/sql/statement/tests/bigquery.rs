@@ -286,12 +286,21 @@ fn quotients() {
     each(&[
         ("SELECT a / b", "SELECT google_divide(a, b)"),
         ("SELECT a/b/c", "SELECT google_divide(google_divide(a, b), c)"),
-        ("SELECT (a+b)/c, f(x)/y.z", "SELECT google_divide((a+b), c), google_divide(f(x), y.z)"),
-        ("SELECT -a/b, a / -b", "SELECT -google_divide(a, b), google_divide(a, -b)"),
+        (
+            "SELECT (a+b)/c, f(x)/y.z",
+            "SELECT google_divide((a+b), c), google_divide(f(x), y.z)",
+        ),
+        (
+            "SELECT -a/b, a / -b",
+            "SELECT -google_divide(a, b), google_divide(a, -b)",
+        ),
         ("SELECT a*b/c", "SELECT google_divide(a*b, c)"),
         ("SELECT a / b * c + d", "SELECT google_divide(a, b) * c + d"),
         ("SELECT a - b / c AS d", "SELECT a - google_divide(b, c) AS d"),
-        ("SELECT count(*)/sum(x) FROM t", "SELECT google_divide(count(*), sum(x)) FROM t"),
+        (
+            "SELECT count(*)/sum(x) FROM t",
+            "SELECT google_divide(count(*), sum(x)) FROM t",
+        ),
         (
             "SELECT CASE WHEN a / 2 > 1 THEN b ELSE CASE c WHEN 1 THEN 2 END END / x",
             "SELECT google_divide(CASE WHEN google_divide(a, 2) > 1 THEN b ELSE CASE c WHEN 1 THEN 2 END END, x)",
@@ -304,13 +313,19 @@ fn quotients() {
             "SELECT a FROM t WHERE NOT a / b > 1 AND (c + 1) / d IN (1 / 2) ORDER BY a / b DESC",
             "SELECT a FROM t WHERE NOT google_divide(a, b) > 1 AND google_divide((c + 1), d) IN (google_divide(1, 2)) ORDER BY google_divide(a, b) DESC",
         ),
-        ("SELECT DISTINCT a / b, `c d` / `t`.`e`", "SELECT DISTINCT google_divide(a, b), google_divide(\"c d\", \"t\".\"e\")"),
+        (
+            "SELECT DISTINCT a / b, `c d` / `t`.`e`",
+            "SELECT DISTINCT google_divide(a, b), google_divide(\"c d\", \"t\".\"e\")",
+        ),
         (
             "SELECT SAFE.LOG(a / b) / a[OFFSET(0)], ML.STANDARD_SCALER(a / b) OVER () FROM t",
             "SELECT google_divide(google_safe(google_log(google_divide(a, b))), a[1]), ML.STANDARD_SCALER(google_divide(a, b)) OVER () FROM t",
         ),
         ("SELECT * EXCEPT (a), t.* FROM t", "SELECT * EXCEPT (a), t.* FROM t"),
-        ("SELECT a, -- x / y\n b /* c / d */ FROM t", "SELECT a, -- x / y\n b /* c / d */ FROM t"),
+        (
+            "SELECT a, -- x / y\n b /* c / d */ FROM t",
+            "SELECT a, -- x / y\n b /* c / d */ FROM t",
+        ),
         ("SELECT LEFT(a, 2) / 2", "SELECT google_divide(LEFT(a, 2), 2)"),
     ]);
 }
