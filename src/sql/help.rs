@@ -17,6 +17,8 @@ pub enum Form {
     Scalar,
     /// In an expression with OVER.
     Window,
+    /// In an expression: a function of GoogleSQL.
+    Google,
     /// A statement of its own, in the shell and through [`crate::sql`].
     Statement,
     /// After SET.
@@ -31,6 +33,7 @@ impl Form {
             Form::Model => "relation over a model",
             Form::Scalar => "scalar",
             Form::Window => "window",
+            Form::Google => "GoogleSQL",
             Form::Statement => "statement",
             Form::Setting => "setting",
         }
@@ -119,7 +122,7 @@ pub fn topics() -> Vec<Topic> {
     }
     out.push(Topic::of_verb(&crate::models::kmeans::KMeans, Form::Window));
     out.extend(super::functions::feature::topics());
-    out.extend(super::functions::google::topics());
+    out.extend(super::google::topics());
     out.extend(super::run::topics());
     out.extend(SETTINGS.iter().map(|s| Topic {
         name: s.name.into(),
@@ -158,7 +161,10 @@ pub fn find(name: &str) -> Result<Vec<Topic>> {
 /// The README's reference, in Markdown.
 pub fn markdown() -> String {
     let mut out = String::new();
-    for topic in topics().iter().filter(|t| t.form != Form::Setting) {
+    for topic in topics()
+        .iter()
+        .filter(|t| !matches!(t.form, Form::Setting | Form::Google))
+    {
         out += &format!(
             "#### {} ({})\n\n```sql\n{}\n```\n\n{}\n\n",
             topic.name,
@@ -187,7 +193,12 @@ pub fn markdown() -> String {
         }
         out += &format!("```sql\n{}\n```\n\n", topic.example);
     }
-    out += "#### Settings\n\n| setting | takes | default | meaning |\n|---|---|---|---|\n";
+    let cell = |s: &str| s.replace('|', "\\|");
+    out += "#### Functions of GoogleSQL\n\n| function | meaning |\n|---|---|\n";
+    for topic in topics().iter().filter(|t| t.form == Form::Google) {
+        out += &format!("| `{}` | {} |\n", cell(&topic.syntax), cell(&topic.summary));
+    }
+    out += "\n#### Settings\n\n| setting | takes | default | meaning |\n|---|---|---|---|\n";
     for s in SETTINGS {
         out += &format!("| `{}` | {} | {} | {} |\n", s.name, s.accepts, s.default, s.help);
     }

@@ -3,6 +3,7 @@
 mod arguments;
 mod catalog;
 pub(crate) mod functions;
+mod google;
 pub mod help;
 mod relation;
 mod run;
@@ -65,10 +66,6 @@ pub(crate) fn register(ctx: &SessionContext) -> Result<()> {
     }
     ctx.register_udf(ScalarUDF::from(RecommendFunction::new(session)));
     functions::feature::register(ctx)?;
-    let fingerprint = functions::google::farm_fingerprint();
-    // Whoever has one of that name already keeps it.
-    if ctx.udf(fingerprint.name()).is_err() {
-        ctx.register_udf(fingerprint);
-    }
+    google::register(ctx)?;
     Ok(())
 }

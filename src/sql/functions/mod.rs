@@ -4,7 +4,6 @@ pub(crate) mod assess;
 pub(crate) mod describe;
 pub(crate) mod feature;
 pub(crate) mod feature_info;
-pub(crate) mod google;
 pub(crate) mod inputs;
 pub(crate) mod pairs;
 pub(crate) mod recommend;

@@ -1,4 +1,4 @@
-//! What GoogleSQL spells in another way than DataFusion: casts, array indexes, parts of dates, IF, COUNTIF, SAFE.
+//! What GoogleSQL spells in another way than DataFusion: casts, array indexes, tables, IF, COUNTIF.
 
 use std::ops::Range;
 
@@ -9,42 +9,41 @@ use super::rewrite::Rewriter;
 use super::source::{Span, SyntaxError, quote};
 use super::tokens::Tokens;
 
-/// Words that may end an argument list as a part of a date.
-const DATE_PARTS: &[&str] = &[
-    "MICROSECOND",
-    "MILLISECOND",
-    "SECOND",
-    "MINUTE",
-    "HOUR",
-    "DAY",
-    "DAYOFWEEK",
-    "DAYOFYEAR",
-    "WEEK",
-    "ISOWEEK",
-    "MONTH",
-    "QUARTER",
-    "YEAR",
-    "ISOYEAR",
-];
-
-/// Functions whose last arguments may be a part of a date.
-const DATE_FUNCTIONS: &[&str] = &[
-    "DATE_DIFF",
-    "DATETIME_DIFF",
-    "TIMESTAMP_DIFF",
-    "TIME_DIFF",
-    "DATE_TRUNC",
-    "DATETIME_TRUNC",
-    "TIMESTAMP_TRUNC",
-    "TIME_TRUNC",
-    "LAST_DAY",
-];
-
 /// Words before the name of a table.
 const BEFORE_TABLE: &[&str] = &["FROM", "JOIN", "INTO", "TABLE", "UPDATE", "VIEW", "EXISTS"];
 
 /// What may follow a select list.
 const AFTER_SELECT_LIST: &[&str] = &["FROM", "UNION", "INTERSECT", "EXCEPT", "WHERE", "ORDER", "LIMIT"];
+
+/// Words that begin a clause of a query.
+const CLAUSES: &[&str] = &[
+    "SELECT", "FROM", "JOIN", "WHERE", "ON", "GROUP", "HAVING", "QUALIFY", "ORDER", "LIMIT",
+];
+
+/// What may follow a table, and is no alias of it.
+const AFTER_TABLE: &[&str] = &[
+    "WITH",
+    "WHERE",
+    "JOIN",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "INNER",
+    "CROSS",
+    "NATURAL",
+    "ON",
+    "USING",
+    "GROUP",
+    "HAVING",
+    "QUALIFY",
+    "WINDOW",
+    "ORDER",
+    "LIMIT",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "TABLESAMPLE",
+];
 
 /// DataFusion's name of a type of BigQuery; none if it is the same.
 pub(super) fn type_name(word: &str, with_size: bool) -> Option<&'static str> {
@@ -75,6 +74,9 @@ impl Rewriter<'_> {
     /// Writes out what begins at `i`, if GoogleSQL spells it in its own way; the token after it.
     pub(super) fn spelling(&mut self, i: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
         let t = self.tokens;
+        if let Some(next) = self.quotient(i, end)? {
+            return Ok(Some(next));
+        }
         match (t.kind(i), t.of(i)) {
             (Some(Kind::Symbol), ",") => return Ok(self.trailing_comma(i, end)),
             (Some(Kind::Symbol), "[") => return self.index(i),
@@ -90,29 +92,53 @@ impl Rewriter<'_> {
         }
         let next = t.skip(i + 1, end);
         if t.is_word(i, "SAFE") && t.is_symbol(next, ".") {
-            return Ok(self.safe_call(i, next, end));
+            return self.safe_call(i, next, end);
         }
         if t.is_word(i, "ARRAY") && t.is_symbol(next, "<") {
             // DataFusion writes the list without its type.
             return Ok(t.after_types(i, end).filter(|open| t.is_symbol(*open, "[")));
         }
-        let Some(close) = t.partner(next).filter(|c| t.is_symbol(next, "(") && *c < end) else {
+        if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {
+            return self.unnest(next, end);
+        }
+        self.call(i, end)
+    }
+
+    /// `FROM UNNEST(array) AS x`, where x is an element, and for DataFusion a table: `AS x(x)`.
+    fn unnest(&mut self, open: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let Some(close) = t.partner(open).filter(|c| *c < end) else {
             return Ok(None);
         };
-        let written = match t.of(i).to_uppercase().as_str() {
-            "CAST" | "SAFE_CAST" => self.cast(i, next, close)?,
-            "EXTRACT" => self.extract(i, next, close)?,
-            "IF" => self.condition(i, next, close, end)?,
-            "COUNTIF" => self.count(i, next, close, end)?,
-            "MOD" => self.pair(i, next, close, ["((", ") % (", "))"])?,
-            "SAFE_DIVIDE" => {
-                let words = ["(CAST((", ") AS DOUBLE) / nullif(CAST((", ") AS DOUBLE), 0))"];
-                self.pair(i, next, close, words)?
-            }
-            word if DATE_FUNCTIONS.contains(&word) => self.date_function(i, next, close)?,
+        let clause = (0..open)
+            .rev()
+            .find(|w| t.parent(*w) == t.parent(open) && t.is_any_word(*w, CLAUSES));
+        if !clause.is_some_and(|w| t.is_any_word(w, &["FROM", "JOIN"])) {
+            return Ok(None);
+        }
+        let word = t.skip(close + 1, end);
+        let alias = if t.is_word(word, "AS") {
+            t.skip(word + 1, end)
+        } else {
+            word
+        };
+        let is_name = match t.kind(alias) {
+            Some(Kind::Quoted) => true,
+            Some(Kind::Word) => alias != word || !t.is_any_word(alias, AFTER_TABLE),
             _ => false,
         };
-        Ok(written.then_some(close + 1))
+        if alias >= end || !is_name || t.is_symbol(t.skip(alias + 1, end), "(") {
+            return Ok(None);
+        }
+        self.out.put("UNNEST(", t.span(open).start);
+        self.range(open + 1..close)?;
+        self.range(close..alias)?;
+        self.range(alias..alias + 1)?;
+        let at = t.span(alias).start;
+        self.out.put("(", at);
+        self.range(alias..alias + 1)?;
+        self.out.put(")", at);
+        Ok(Some(alias + 1))
     }
 
     /// The comma that GoogleSQL allows after the last expression of a select list is left out.
@@ -191,24 +217,25 @@ impl Rewriter<'_> {
         }
     }
 
-    /// `SAFE.fn(` as `safe_fn(`.
-    fn safe_call(&mut self, i: usize, dot: usize, end: usize) -> Option<usize> {
-        let t = self.tokens;
-        let function = t.skip(dot + 1, end);
-        let open = t.skip(function + 1, end);
-        if t.kind(function) != Some(Kind::Word) || !t.is_symbol(open, "(") {
-            return None;
-        }
-        let name = format!("safe_{}", t.of(function).to_lowercase());
-        self.out.put(&name, t.span(i).start);
-        Some(open)
-    }
-
-    fn cast(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+    pub(super) fn cast(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
         let t = self.tokens;
         let Some(word) = t.last_word(&(open + 1..close), "AS") else {
             return Ok(false);
         };
+        let to = t.trim(word + 1..close);
+        let printed = match type_name(t.of(to.start), false) {
+            Some("VARCHAR") if to.len() == 1 => Some("google_string("),
+            Some("BIGINT") if to.len() == 1 => Some("google_int64("),
+            _ => None,
+        };
+        if let Some(function) = printed {
+            let safe = t.is_word(i, "SAFE_CAST");
+            self.out.put(if safe { "google_safe(" } else { "" }, t.span(i).start);
+            self.out.put(function, t.span(i).start);
+            self.operand(open + 1..word)?;
+            self.out.put(if safe { "))" } else { ")" }, t.span(close).start);
+            return Ok(true);
+        }
         if t.is_word(i, "SAFE_CAST") {
             self.out.put("TRY_CAST", t.span(i).start);
         } else {
@@ -238,40 +265,8 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// Parts of dates that DataFusion counts in another way, or does not know.
-    fn extract(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
-        let t = self.tokens;
-        let part = t.skip(open + 1, close);
-        let from = t.skip(part + 1, close);
-        if !t.is_word(from, "FROM") {
-            return Ok(false);
-        }
-        let pieces: &[&str] = match t.of(part).to_uppercase().as_str() {
-            "DAYOFWEEK" => &["(CAST(date_part('dow', ", ") AS BIGINT) + 1)"],
-            "DAYOFYEAR" => &["CAST(date_part('doy', ", ") AS BIGINT)"],
-            "ISOWEEK" => &["CAST(date_part('week', ", ") AS BIGINT)"],
-            // The days before the first Sunday are in week 0.
-            "WEEK" => &[
-                "((CAST(date_part('doy', ",
-                ") AS BIGINT) + 6 - CAST(date_part('dow', ",
-                ") AS BIGINT)) / 7)",
-            ],
-            "DATE" => &["CAST(", " AS DATE)"],
-            "TIME" => &["CAST(", " AS TIME)"],
-            _ => return Ok(false),
-        };
-        let at = t.span(i).start;
-        for (n, piece) in pieces.iter().enumerate() {
-            if n > 0 {
-                self.operand(from + 1..close)?;
-            }
-            self.out.put(piece, at);
-        }
-        Ok(true)
-    }
-
     /// `IF(c, a, b)`.
-    fn condition(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
+    pub(super) fn condition(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
         let t = self.tokens;
         let arguments = t.between_commas(open + 1..close);
         let [test, yes, no] = arguments.as_slice() else {
@@ -296,7 +291,7 @@ impl Rewriter<'_> {
     }
 
     /// A function of two arguments that is an operator here, with the words before, between and behind them.
-    fn pair(&mut self, i: usize, open: usize, close: usize, words: [&str; 3]) -> Result<bool, SyntaxError> {
+    pub(super) fn pair(&mut self, i: usize, open: usize, close: usize, words: [&str; 3]) -> Result<bool, SyntaxError> {
         let t = self.tokens;
         let arguments = t.between_commas(open + 1..close);
         let [left, right] = arguments.as_slice() else {
@@ -311,7 +306,7 @@ impl Rewriter<'_> {
     }
 
     /// `COUNTIF(c)`.
-    fn count(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
+    pub(super) fn count(&mut self, i: usize, open: usize, close: usize, end: usize) -> Result<bool, SyntaxError> {
         let t = self.tokens;
         if t.between_commas(open + 1..close).len() != 1 || t.is_word(t.skip(open + 1, close), "DISTINCT") {
             return Ok(false);
@@ -327,56 +322,8 @@ impl Rewriter<'_> {
         Ok(true)
     }
 
-    /// Parts of dates among the arguments as strings; `DATE_TRUNC(d, MONTH)` with DataFusion's order.
-    fn date_function(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
-        let t = self.tokens;
-        let arguments = t.between_commas(open + 1..close);
-        let is_part = |range: &Range<usize>| {
-            let range = t.trim(range.clone());
-            let bracket = t.skip(range.start + 1, range.end);
-            t.is_any_word(range.start, DATE_PARTS)
-                && (range.len() == 1 || (t.is_word(range.start, "WEEK") && t.is_symbol(bracket, "(")))
-        };
-        if !arguments.iter().skip(1).any(is_part) {
-            return Ok(false);
-        }
-        let name = |range: &Range<usize>| {
-            let words: String = t.trim(range.clone()).map(|i| t.of(i).trim()).collect();
-            words.to_uppercase()
-        };
-        if let (true, [date, part]) = (t.is_word(i, "DATE_TRUNC"), arguments.as_slice()) {
-            let unit = match name(part).as_str() {
-                "ISOWEEK" | "WEEK(MONDAY)" => Some("week".to_string()),
-                unit @ ("YEAR" | "QUARTER" | "MONTH" | "DAY") => Some(unit.to_lowercase()),
-                _ => None,
-            };
-            if let Some(unit) = unit {
-                self.out.put(&format!("CAST(date_trunc('{unit}', "), t.span(i).start);
-                self.operand(date.clone())?;
-                self.out.put(") AS DATE)", t.span(close).start);
-                return Ok(true);
-            }
-        }
-        self.plain(i..open + 1);
-        for (at, argument) in arguments.iter().enumerate() {
-            if at > 0 {
-                self.plain(argument.start - 1..argument.start);
-            }
-            if at == 0 || !is_part(argument) {
-                self.range(argument.clone())?;
-                continue;
-            }
-            let trimmed = t.trim(argument.clone());
-            self.range(argument.start..trimmed.start)?;
-            self.out.put(&quote(&name(argument)), t.span(trimmed.start).start);
-            self.range(trimmed.end..argument.end)?;
-        }
-        self.plain(close..close + 1);
-        Ok(true)
-    }
-
     /// Tokens as they are.
-    fn plain(&mut self, range: Range<usize>) {
+    pub(super) fn plain(&mut self, range: Range<usize>) {
         for i in range {
             self.out.copy(self.tokens.span(i));
         }

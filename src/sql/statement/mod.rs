@@ -12,15 +12,17 @@
 //! | `literal`, `path` | strings, identifiers and names of models |
 //! | `parser`, `options`, `model` | the model statements |
 //! | `rewrite` | the forms with MODEL and TABLE, in any statement |
-//! | `bigquery`, `script` | GoogleSQL's spelling, and its variables |
+//! | `bigquery`, `calls`, `quotient`, `script` | GoogleSQL's spelling, its functions, division, and its variables |
 
 mod bigquery;
+mod calls;
 mod lexer;
 mod literal;
 mod model;
 mod options;
 mod parser;
 mod path;
+mod quotient;
 mod rewrite;
 mod script;
 mod source;

@@ -1,5 +1,6 @@
 //! The tokens of a text, cut into statements, with each bracket's partner.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::lexer::{Kind, Spelling, Token, token_at};
@@ -14,6 +15,8 @@ pub(super) struct Tokens<'a> {
     partner: Vec<Option<usize>>,
     /// The innermost open bracket that a token stands in.
     parent: Vec<Option<usize>>,
+    /// The END of each CASE.
+    cases: HashMap<usize, usize>,
     /// The tokens of each statement, without the semicolons.
     pub(super) statements: Vec<Range<usize>>,
 }
@@ -63,6 +66,7 @@ impl<'a> Tokens<'a> {
             all: vec![],
             partner: vec![],
             parent: vec![],
+            cases: HashMap::new(),
             statements: vec![],
         };
         let mut open: Vec<usize> = vec![];
@@ -112,7 +116,33 @@ impl<'a> Tokens<'a> {
             }
         }
         tokens.statements.push(begin..tokens.all.len());
+        tokens.pair_cases();
         tokens
+    }
+
+    /// Finds the END of each CASE, in the same brackets.
+    fn pair_cases(&mut self) {
+        let mut open: Vec<usize> = vec![];
+        for i in 0..self.all.len() {
+            if self.is_symbol(i, ";") {
+                open.clear();
+            } else if self.is_word(i, "CASE") {
+                open.push(i);
+            } else if self.is_word(i, "END") {
+                // One that its bracket closed before is left open.
+                while let Some(case) = open.pop() {
+                    if self.parent(case) == self.parent(i) {
+                        self.cases.insert(case, i);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The END of the CASE at `i`.
+    pub(super) fn end_of_case(&self, i: usize) -> Option<usize> {
+        self.cases.get(&i).copied()
     }
 
     /// A token's own text.

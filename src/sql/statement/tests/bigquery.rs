@@ -104,7 +104,7 @@ fn casts_and_types() {
     each(&[
         (
             "SELECT CAST(a AS STRING), cast(b as int64), CAST(c AS FLOAT64), CAST(d AS BOOL), CAST(e AS BYTES)",
-            "SELECT CAST(a AS VARCHAR), cast(b as BIGINT), CAST(c AS DOUBLE), CAST(d AS BOOLEAN), CAST(e AS BYTEA)",
+            "SELECT google_string(a), google_int64(b), CAST(c AS DOUBLE), CAST(d AS BOOLEAN), CAST(e AS BYTEA)",
         ),
         (
             "SELECT CAST(a AS NUMERIC), CAST(a AS NUMERIC(10, 2)), CAST(t AS DATETIME), CAST(t AS DATE)",
@@ -112,12 +112,12 @@ fn casts_and_types() {
         ),
         (
             "SELECT SAFE_CAST(CAST(\"1\" AS INT64) AS FLOAT64), CAST([1] AS ARRAY<INT64>)",
-            "SELECT TRY_CAST(CAST('1' AS BIGINT) AS DOUBLE), CAST([1] AS ARRAY<BIGINT>)",
+            "SELECT TRY_CAST(google_int64('1') AS DOUBLE), CAST([1] AS ARRAY<BIGINT>)",
         ),
         ("SELECT string, int64 FROM t", "SELECT string, int64 FROM t"),
         (
             "SELECT SAFE.LOG(x), SAFE.Parse_Date(\"%F\", d)",
-            "SELECT safe_log(x), safe_parse_date('%F', d)",
+            "SELECT google_safe(google_log(x)), google_safe(Parse_Date('%F', d))",
         ),
         ("SELECT 0xFF, 1e3, .5", "SELECT 255, 1e3, .5"),
     ]);
@@ -148,7 +148,7 @@ fn parts_of_dates() {
         ),
         (
             "SELECT TIMESTAMP_TRUNC(t, HOUR, \"UTC\"), DATE_TRUNC(d, MONTH), LAST_DAY(d, YEAR)",
-            "SELECT TIMESTAMP_TRUNC(t, 'HOUR', 'UTC'), CAST(date_trunc('month', d) AS DATE), LAST_DAY(d, 'YEAR')",
+            "SELECT TIMESTAMP_TRUNC(t, 'HOUR', 'UTC'), google_date_trunc(d, 'MONTH'), LAST_DAY(d, 'YEAR')",
         ),
         (
             "SELECT DATE_DIFF(day, b, c), day FROM t",
@@ -214,9 +214,9 @@ WHERE MOD(ABS(FARM_FINGERPRINT(CAST(pickup_datetime AS STRING))), 1000) = 1;
         [
             "SELECT * FROM ML.TRAIN('my-project.taxi.fare', (SELECT\n  (tolls + fare_amount) AS fare,\n  pickup_datetime, tolls,\n  \
           passengers -- how many\nFROM \"nyc-tlc\".\"yellow\".\"trips\"\nWHERE \
-          ((ABS(FARM_FINGERPRINT(CAST(pickup_datetime AS VARCHAR)))) % (1000)) = 1), model_type => 'linear_reg', \
+          ((ABS(FARM_FINGERPRINT(google_string(pickup_datetime)))) % (1000)) = 1), model_type => 'linear_reg', \
           input_label_cols => ['fare'], l2_reg => 0.1, transform => '* EXCEPT (pickup_datetime, tolls),\n  \
-          ML.FEATURE_CROSS(STRUCT(CAST((CAST(date_part(''dow'', pickup_datetime) AS BIGINT) + 1) AS VARCHAR) AS dow)) AS day_hr, \
+          ML.FEATURE_CROSS(STRUCT(google_string((CAST(date_part(''dow'', pickup_datetime) AS BIGINT) + 1)) AS dow)) AS day_hr, \
           -- crossed\n  CASE WHEN passengers > 4 THEN ''many'' ELSE ''few'' END AS party')"
         ]
     );
@@ -244,5 +244,88 @@ fn functions_that_are_operators_here() {
             "SELECT (CAST((tips) AS DOUBLE) / nullif(CAST((COUNT(*) FILTER (WHERE paid)) AS DOUBLE), 0)) FROM t",
         ),
         ("SELECT MOD(a)", "SELECT MOD(a)"),
+    ]);
+}
+
+#[test]
+fn functions_of_another_name() {
+    each(&[
+        (
+            "SELECT SAFE_CAST(a AS STRING), safe_cast(a AS int64), CAST(a AS STRING(10))",
+            "SELECT google_safe(google_string(a)), google_safe(google_int64(a)), CAST(a AS VARCHAR(10))",
+        ),
+        (
+            "SELECT LOG(a, 2), Concat(a, \"b\"), t.log, DATE(a), DATE '2020-01-01', SUBSTR(a FROM 2)",
+            "SELECT google_log(a, 2), google_concat(a, 'b'), t.log, google_date(a), DATE '2020-01-01', SUBSTR(a FROM 2)",
+        ),
+        (
+            "SELECT DATE_ADD(d, INTERVAL n + 1 DAY), DATE_SUB(CURRENT_DATE(), INTERVAL 1 YEAR), TIMESTAMP_ADD(t, interval 5 minute)",
+            "SELECT DATE_ADD(d, n + 1, 'DAY'), DATE_SUB(CURRENT_DATE(), 1, 'YEAR'), TIMESTAMP_ADD(t, 5, 'MINUTE')",
+        ),
+        (
+            "SELECT EXTRACT(HOUR FROM t AT TIME ZONE \"Asia/Tokyo\"), EXTRACT(WEEK(MONDAY) FROM d), EXTRACT(DATE FROM t AT TIME ZONE z)",
+            "SELECT google_extract(t, 'HOUR', 'Asia/Tokyo'), google_extract(d, 'WEEK(MONDAY)'), google_date(t, z)",
+        ),
+        (
+            "SELECT STRING_AGG(a), STRING_AGG(DISTINCT a ORDER BY b), STRING_AGG(a, '-'), APPROX_COUNT_DISTINCT(a)",
+            "SELECT STRING_AGG(a, ','), STRING_AGG(DISTINCT a, ',' ORDER BY b), STRING_AGG(a, '-'), COUNT(DISTINCT a)",
+        ),
+        (
+            "SELECT x FROM t, UNNEST(t.arr) AS x JOIN UNNEST([1]) y ON x = y WHERE a",
+            "SELECT x FROM t, UNNEST(t.arr) AS x(x) JOIN UNNEST([1]) y(y) ON x = y WHERE a",
+        ),
+        (
+            "SELECT x FROM UNNEST([1]) AS x(v), UNNEST(a), t",
+            "SELECT x FROM UNNEST([1]) AS x(v), UNNEST(a), t",
+        ),
+    ]);
+}
+
+#[test]
+fn quotients() {
+    each(&[
+        ("SELECT a / b", "SELECT google_divide(a, b)"),
+        ("SELECT a/b/c", "SELECT google_divide(google_divide(a, b), c)"),
+        (
+            "SELECT (a+b)/c, f(x)/y.z",
+            "SELECT google_divide((a+b), c), google_divide(f(x), y.z)",
+        ),
+        (
+            "SELECT -a/b, a / -b",
+            "SELECT -google_divide(a, b), google_divide(a, -b)",
+        ),
+        ("SELECT a*b/c", "SELECT google_divide(a*b, c)"),
+        ("SELECT a / b * c + d", "SELECT google_divide(a, b) * c + d"),
+        ("SELECT a - b / c AS d", "SELECT a - google_divide(b, c) AS d"),
+        (
+            "SELECT count(*)/sum(x) FROM t",
+            "SELECT google_divide(count(*), sum(x)) FROM t",
+        ),
+        (
+            "SELECT CASE WHEN a / 2 > 1 THEN b ELSE CASE c WHEN 1 THEN 2 END END / x",
+            "SELECT google_divide(CASE WHEN google_divide(a, 2) > 1 THEN b ELSE CASE c WHEN 1 THEN 2 END END, x)",
+        ),
+        (
+            "SELECT sum(x) OVER (PARTITION BY k) / y, SUM(x) OVER w / 2 FROM t",
+            "SELECT google_divide(sum(x) OVER (PARTITION BY k), y), google_divide(SUM(x) OVER w, 2) FROM t",
+        ),
+        (
+            "SELECT a FROM t WHERE NOT a / b > 1 AND (c + 1) / d IN (1 / 2) ORDER BY a / b DESC",
+            "SELECT a FROM t WHERE NOT google_divide(a, b) > 1 AND google_divide((c + 1), d) IN (google_divide(1, 2)) ORDER BY google_divide(a, b) DESC",
+        ),
+        (
+            "SELECT DISTINCT a / b, `c d` / `t`.`e`",
+            "SELECT DISTINCT google_divide(a, b), google_divide(\"c d\", \"t\".\"e\")",
+        ),
+        (
+            "SELECT SAFE.LOG(a / b) / a[OFFSET(0)], ML.STANDARD_SCALER(a / b) OVER () FROM t",
+            "SELECT google_divide(google_safe(google_log(google_divide(a, b))), a[1]), ML.STANDARD_SCALER(google_divide(a, b)) OVER () FROM t",
+        ),
+        ("SELECT * EXCEPT (a), t.* FROM t", "SELECT * EXCEPT (a), t.* FROM t"),
+        (
+            "SELECT a, -- x / y\n b /* c / d */ FROM t",
+            "SELECT a, -- x / y\n b /* c / d */ FROM t",
+        ),
+        ("SELECT LEFT(a, 2) / 2", "SELECT google_divide(LEFT(a, 2), 2)"),
     ]);
 }

@@ -1,0 +1,91 @@
+//! Functions of GoogleSQL that BigQuery ML's scripts use and DataFusion lacks, or has with another meaning.
+//!
+//! Those of the latter kind are registered under a name with `google_` before it, so that no statement of DataFusion's own
+//! changes; [`super::statement`] writes that name where the dialect is BigQuery's. One list, [`functions`], is what
+//! registration, the help and the tests walk.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `function` | what all functions share |
+//! | `print`, `text`, `printf` | values as texts and JSON, texts, FORMAT |
+//! | `parts`, `dates`, `formats` | the calendar, its functions, dates as texts |
+//! | `arrays`, `geography`, `maths` | arrays, points, arithmetic |
+//! | `aggregates` | APPROX_QUANTILES and its like |
+//! | `safe` | `SAFE.f(…)` |
+
+mod aggregates;
+mod arrays;
+mod dates;
+mod formats;
+mod function;
+mod geography;
+mod maths;
+mod parts;
+mod print;
+mod printf;
+mod safe;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::sync::Arc;
+
+use datafusion::common::Result as DataFusionResult;
+use datafusion::execution::FunctionRegistry;
+use datafusion::prelude::SessionContext;
+
+use super::help::{Form, Topic};
+
+/// Every scalar function, in the order in which help lists them.
+fn functions() -> impl Iterator<Item = &'static function::Spec> {
+    [
+        print::ALL,
+        text::ALL,
+        printf::ALL,
+        dates::ALL,
+        formats::ALL,
+        arrays::ALL,
+        geography::ALL,
+        maths::ALL,
+        safe::ALL,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Registers them on a context. Whoever has one of a name already keeps it.
+pub(super) fn register(ctx: &SessionContext) -> DataFusionResult<()> {
+    for function in functions().filter(|f| ctx.udf(f.name).is_err()) {
+        ctx.register_udf(function.udf());
+    }
+    for function in aggregates::ALL.iter().filter(|f| ctx.udaf(f.name).is_err()) {
+        ctx.register_udaf(function.udaf());
+    }
+    ctx.state_ref()
+        .write()
+        .register_function_rewrite(Arc::new(safe::MakeSafe))
+}
+
+/// Their help.
+pub(super) fn topics() -> Vec<Topic> {
+    let topic = |title: &str, name: &str, syntax: &str, summary: &str, example: &str| {
+        let other = if title.eq_ignore_ascii_case(name) {
+            String::new()
+        } else {
+            format!(" So in BigQuery's dialect; elsewhere it is {}.", name.to_uppercase())
+        };
+        Topic {
+            name: title.into(),
+            form: Form::Google,
+            syntax: syntax.into(),
+            summary: format!("{summary}{other}"),
+            options: vec![],
+            example: example.into(),
+        }
+    };
+    let scalars = functions().map(|f| topic(f.title, f.name, f.syntax, f.summary, f.example));
+    let aggregates = aggregates::ALL
+        .iter()
+        .map(|f| topic(f.title, f.name, f.syntax, f.summary, f.example));
+    scalars.chain(aggregates).collect()
+}

@@ -1,0 +1,358 @@
+//! Functions of texts and bytes.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder,
+};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Result as DataFusionResult;
+use md5::{Digest, Md5};
+use regex::Regex;
+use sha2::{Sha256, Sha512};
+
+use super::function::{BASE, Call, Kind, Spec, returns_bool, returns_bytes, returns_int, returns_texts};
+use super::print::string;
+
+const HASH: Spec = Spec {
+    takes: &[Kind::Bytes],
+    returns: returns_bytes,
+    ..BASE
+};
+
+const PATTERN: Spec = Spec {
+    takes: &[Kind::Text, Kind::Text],
+    least: 2,
+    ..BASE
+};
+
+pub(super) const ALL: &[Spec] = &[
+    Spec {
+        title: "FARM_FINGERPRINT",
+        name: "farm_fingerprint",
+        syntax: "FARM_FINGERPRINT(text)",
+        summary: "FarmHash's 64-bit fingerprint of a text, as BigQuery has it: the same everywhere, for splitting rows by chance that repeats.",
+        example: "SELECT MOD(ABS(FARM_FINGERPRINT(CAST(42 AS STRING))), 10) < 8",
+        takes: &[Kind::Any],
+        unify: Some(|_, given| {
+            let bytes = given.iter().all(|t| t.is_binary() || t.is_string());
+            Ok(given
+                .iter()
+                .map(|t| if bytes { DataType::Binary } else { t.clone() })
+                .collect())
+        }),
+        returns: returns_int,
+        eval: fingerprint,
+        ..BASE
+    },
+    Spec {
+        title: "CONCAT",
+        name: "google_concat",
+        syntax: "CONCAT(value, …)",
+        summary: "Texts one after another; NULL if one of them is. Other values are printed as CAST(… AS STRING) prints them.",
+        example: "SELECT CONCAT('T.P.', ' ', 'Bar')",
+        takes: &[Kind::Any],
+        repeats: true,
+        eval: concat,
+        ..BASE
+    },
+    Spec {
+        title: "SUBSTR",
+        name: "google_substr",
+        syntax: "SUBSTR(text, position [, length])",
+        summary: "A piece of a text, from a position that is counted from 1, or from the end if it is below 0.",
+        example: "SELECT SUBSTR('apple', -3, 2)",
+        takes: &[Kind::Text, Kind::Int, Kind::Int],
+        least: 2,
+        eval: substr,
+        ..BASE
+    },
+    Spec {
+        title: "CONTAINS_SUBSTR",
+        name: "contains_substr",
+        syntax: "CONTAINS_SUBSTR(value, text)",
+        summary: "Whether a value contains a text, in any case of its letters.",
+        example: "SELECT CONTAINS_SUBSTR('the blue house', 'Blue House')",
+        takes: &[Kind::Any, Kind::Text],
+        least: 2,
+        returns: returns_bool,
+        eval: contains,
+        ..BASE
+    },
+    Spec {
+        title: "REGEXP_CONTAINS",
+        name: "regexp_contains",
+        syntax: "REGEXP_CONTAINS(text, regexp)",
+        summary: "Whether a regular expression matches a part of a text.",
+        example: "SELECT REGEXP_CONTAINS('foo@example.com', r'@[a-z]+\\.com$')",
+        returns: returns_bool,
+        eval: |call| {
+            let mut patterns = Patterns::default();
+            call.map::<_, BooleanArray>(|row| Ok(Some(patterns.of(call, row)?.is_match(call.text(0).value(row)))))
+        },
+        ..PATTERN
+    },
+    Spec {
+        title: "REGEXP_EXTRACT",
+        name: "regexp_extract",
+        syntax: "REGEXP_EXTRACT(text, regexp [, position [, occurrence]])",
+        summary: "What a regular expression matches first in a text, or its group if it has one; NULL if it matches nothing.",
+        example: "SELECT REGEXP_EXTRACT('foo@example.com', r'^([a-z]+)@')",
+        takes: &[Kind::Text, Kind::Text, Kind::Int, Kind::Int],
+        eval: extract,
+        ..PATTERN
+    },
+    Spec {
+        title: "REGEXP_EXTRACT_ALL",
+        name: "regexp_extract_all",
+        syntax: "REGEXP_EXTRACT_ALL(text, regexp)",
+        summary: "All that a regular expression matches in a text, or its group if it has one, as an array.",
+        example: "SELECT REGEXP_EXTRACT_ALL('Try `f(x)` or `g(x)`', '`(.+?)`')",
+        returns: returns_texts,
+        eval: extract_all,
+        ..PATTERN
+    },
+    Spec {
+        title: "REGEXP_REPLACE",
+        name: "google_regexp_replace",
+        syntax: "REGEXP_REPLACE(text, regexp, replacement)",
+        summary: r"All matches of a regular expression replaced; \1 to \9 in the replacement are its groups, \0 the match.",
+        example: "SELECT REGEXP_REPLACE('# Heading', r'^# ([a-zA-Z ]+)$', r'<h1>\\1</h1>')",
+        takes: &[Kind::Text, Kind::Text, Kind::Text],
+        least: 3,
+        eval: replace,
+        ..PATTERN
+    },
+    Spec {
+        title: "TO_HEX",
+        name: "google_to_hex",
+        syntax: "TO_HEX(bytes)",
+        summary: "Bytes in hexadecimal digits, in lower case.",
+        example: "SELECT TO_HEX(MD5('Hello World'))",
+        takes: &[Kind::Bytes],
+        eval: |call| {
+            let bytes = call.arrays[0].as_binary::<i32>();
+            call.map::<_, StringArray>(|row| {
+                Ok(Some(
+                    bytes.value(row).iter().map(|b| format!("{b:02x}")).collect::<String>(),
+                ))
+            })
+        },
+        ..BASE
+    },
+    Spec {
+        title: "MD5",
+        name: "google_md5",
+        syntax: "MD5(text)",
+        summary: "The MD5 hash of a text or of bytes: 16 bytes.",
+        example: "SELECT TO_HEX(MD5('Hello World'))",
+        eval: |call| hash(call, |bytes| Md5::digest(bytes).to_vec()),
+        ..HASH
+    },
+    Spec {
+        title: "SHA256",
+        name: "google_sha256",
+        syntax: "SHA256(text)",
+        summary: "The SHA-256 hash of a text or of bytes: 32 bytes.",
+        example: "SELECT TO_HEX(SHA256('Hello World'))",
+        eval: |call| hash(call, |bytes| Sha256::digest(bytes).to_vec()),
+        ..HASH
+    },
+    Spec {
+        title: "SHA512",
+        name: "google_sha512",
+        syntax: "SHA512(text)",
+        summary: "The SHA-512 hash of a text or of bytes: 64 bytes.",
+        example: "SELECT TO_HEX(SHA512('Hello World'))",
+        eval: |call| hash(call, |bytes| Sha512::digest(bytes).to_vec()),
+        ..HASH
+    },
+];
+
+/// An argument's values as texts.
+pub(super) fn printed(call: &Call<'_>, i: usize) -> DataFusionResult<StringArray> {
+    let one = Call {
+        title: call.title,
+        rows: call.rows,
+        arrays: &call.arrays[i..=i],
+        returns: &DataType::Utf8,
+    };
+    Ok(string(&one)?.as_string::<i32>().clone())
+}
+
+fn fingerprint(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    if let Some(bytes) = call.arrays[0].as_binary_opt::<i32>() {
+        return call.map::<_, Int64Array>(|row| Ok(Some(farmhash::fingerprint64(bytes.value(row)).cast_signed())));
+    }
+    let texts = printed(call, 0)?;
+    call.map::<_, Int64Array>(|row| Ok(Some(farmhash::fingerprint64(texts.value(row).as_bytes()).cast_signed())))
+}
+
+fn concat(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let texts: Vec<StringArray> = (0..call.len())
+        .map(|i| printed(call, i))
+        .collect::<DataFusionResult<_>>()?;
+    call.map::<_, StringArray>(|row| Ok(Some(texts.iter().map(|t| t.value(row)).collect::<String>())))
+}
+
+fn substr(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    call.map::<_, StringArray>(|row| {
+        let (text, position) = (call.text(0).value(row), call.int(1).value(row));
+        let length = if call.len() > 2 {
+            call.int(2).value(row)
+        } else {
+            i64::MAX
+        };
+        let length = usize::try_from(length).map_err(|_| {
+            call.wrong(format!(
+                "a length of {length} is below 0; write SAFE.SUBSTR(…) for NULL"
+            ))
+        })?;
+        // Before the text's begin is its begin.
+        let skipped = match usize::try_from(position) {
+            Ok(position) => position.saturating_sub(1),
+            Err(_) => {
+                let from_end = usize::try_from(position.unsigned_abs()).unwrap_or(usize::MAX);
+                text.chars().count().saturating_sub(from_end)
+            }
+        };
+        Ok(Some(text.chars().skip(skipped).take(length).collect::<String>()))
+    })
+}
+
+fn contains(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let texts = match call.arrays[0].data_type() {
+        DataType::List(_) | DataType::Struct(_) => {
+            return Err(
+                call.wrong("it searches no arrays or structs here; write CONTAINS_SUBSTR(TO_JSON_STRING(value), text)")
+            );
+        }
+        _ => printed(call, 0)?,
+    };
+    call.map::<_, BooleanArray>(|row| {
+        Ok(Some(
+            texts
+                .value(row)
+                .to_lowercase()
+                .contains(&call.text(1).value(row).to_lowercase()),
+        ))
+    })
+}
+
+/// The regular expression of the row before, which is mostly that of every row.
+#[derive(Default)]
+struct Patterns(Option<(String, Regex)>);
+
+impl Patterns {
+    fn of(&mut self, call: &Call<'_>, row: usize) -> DataFusionResult<&Regex> {
+        let pattern = call.text(1).value(row);
+        let last = self.0.take().filter(|(known, _)| known == pattern);
+        let (_, regex) = self.0.insert(match last {
+            Some(last) => last,
+            None => {
+                let regex = Regex::new(pattern).map_err(|e| {
+                    let reason = e.to_string();
+                    let reason = reason
+                        .lines()
+                        .last()
+                        .unwrap_or_default()
+                        .trim_start_matches("error: ")
+                        .to_string();
+                    call.wrong(format!(
+                        "'{pattern}' is no regular expression: {reason}; write it as RE2 takes it"
+                    ))
+                })?;
+                (pattern.to_string(), regex)
+            }
+        });
+        Ok(regex)
+    }
+}
+
+/// The group that is extracted: the only one, or the whole match.
+fn group(call: &Call<'_>, regex: &Regex) -> DataFusionResult<usize> {
+    match regex.captures_len() {
+        1 => Ok(0),
+        2 => Ok(1),
+        _ => Err(call.wrong(format!(
+            "'{regex}' has more than one group; write (?:…) for those that are not to be extracted"
+        ))),
+    }
+}
+
+fn extract(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let mut patterns = Patterns::default();
+    let number = |i: usize, row: usize| {
+        let given = if call.len() > i { call.int(i).value(row) } else { 1 };
+        let fits = usize::try_from(given).ok().filter(|n| *n > 0);
+        fits.ok_or_else(|| call.wrong(format!("positions and occurrences are counted from 1, not {given}")))
+    };
+    call.map::<_, StringArray>(|row| {
+        let text = call.text(0).value(row);
+        let (position, occurrence) = (number(2, row)?, number(3, row)?);
+        let regex = patterns.of(call, row)?;
+        let group = group(call, regex)?;
+        let start = match text
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([text.len()])
+            .nth(position - 1)
+        {
+            Some(start) => start,
+            None => return Ok(None),
+        };
+        let found = regex.captures_iter(&text[start..]).nth(occurrence - 1);
+        Ok(found.and_then(|f| f.get(group).map(|m| m.as_str().to_string())))
+    })
+}
+
+fn extract_all(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let mut patterns = Patterns::default();
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..call.rows {
+        if call.has_null(row) {
+            lists.append_null();
+            continue;
+        }
+        let regex = patterns.of(call, row)?;
+        let group = group(call, regex)?;
+        for found in regex.captures_iter(call.text(0).value(row)) {
+            lists.values().append_value(found.get(group).map_or("", |m| m.as_str()));
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+fn replace(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let mut patterns = Patterns::default();
+    call.map::<_, StringArray>(|row| {
+        let replacement = call.text(2).value(row);
+        let mut template = String::with_capacity(replacement.len());
+        let mut chars = replacement.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '$' => template.push_str("$$"),
+                '\\' => match chars.next() {
+                    Some(digit) if digit.is_ascii_digit() => template.push_str(&format!("${{{digit}}}")),
+                    Some('\\') => template.push('\\'),
+                    _ => return Err(call.wrong(format!(
+                        r"in '{replacement}' a backslash has neither a digit nor a backslash after it; write \\ for one"
+                    ))),
+                },
+                c => template.push(c),
+            }
+        }
+        let regex = patterns.of(call, row)?;
+        Ok(Some(
+            regex
+                .replace_all(call.text(0).value(row), template.as_str())
+                .into_owned(),
+        ))
+    })
+}
+
+fn hash(call: &Call<'_>, digest: fn(&[u8]) -> Vec<u8>) -> DataFusionResult<ArrayRef> {
+    let bytes = call.arrays[0].as_binary::<i32>();
+    call.map::<_, BinaryArray>(|row| Ok(Some(digest(bytes.value(row)))))
+}
