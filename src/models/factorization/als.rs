@@ -6,6 +6,7 @@ use rand::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::interactions::{Interactions, Learned};
+use super::model;
 use super::options::Factors;
 use crate::error::Result;
 use crate::kernels::factor::{Alternation, Side};
@@ -30,15 +31,11 @@ pub(super) struct Als {
 /// share of pairs that those data observe. (Their λ for ML-1M, 0.007, is the default of `l2`.)
 const UNOBSERVED_SHARE: f64 = 20.0;
 
-/// User and item factors, row-major, how many each has, and the passes that led there.
+/// User and item factors, and the passes that led there.
 ///
 /// # Errors
 /// Too little memory, or cancellation.
-pub(super) fn fit(
-    options: &Als,
-    learned: &Learned,
-    context: &FitContext<'_>,
-) -> Result<(usize, Vec<f32>, Vec<f32>, Vec<Pass>)> {
+pub(super) fn fit(options: &Als, learned: &Learned, context: &FitContext<'_>) -> Result<(model::Factors, Vec<Pass>)> {
     let (users, ratings) = (&learned.interactions, &learned.ratings);
     let n = options.factors.count(learned.row_count);
     let (items, from) = users.transposed();
@@ -112,7 +109,7 @@ pub(super) fn fit(
     }
     context.check_cancelled()?;
     let (user_factors, item_factors) = alternation.finish()?;
-    Ok((n, user_factors, item_factors, passes))
+    Ok((model::Factors::new(n, user_factors, item_factors, None), passes))
 }
 
 /// Small random factors whose products have a deviation of about 0.01, whatever their number. A row's depend on the seed and

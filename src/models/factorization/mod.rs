@@ -17,7 +17,7 @@
 //! `ease` is a closed-form item-item model (Steck 2019) for smaller catalogues; it looks at whether a user had an item, not at
 //! how much.
 //!
-//! Explicit feedback predicts the ratings themselves: see [`explicit`].
+//! Explicit feedback predicts the ratings themselves: see `explicit.rs`.
 //!
 //! A user without ratings is unknown to a model, an item without any never appears. Scores of pairs with an unknown user or item are NULL
 //! for implicit feedback; for explicit feedback they are the mean rating and the bias of whichever is known. In rankings an unknown user
@@ -125,8 +125,8 @@ impl ModelType for Factorization {
         }
         let (scorer, passes) = match &method {
             Method::Als(als) => {
-                let (count, users, items, passes) = als::fit(als, &learned, context)?;
-                (Scorer::Factors(Factors::new(count, users, items, None)), passes)
+                let (factors, passes) = als::fit(als, &learned, context)?;
+                (Scorer::Factors(factors), passes)
             }
             Method::Ease { l2 } => {
                 let item_count = learned.items.len();

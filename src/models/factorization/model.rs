@@ -1,8 +1,8 @@
 //! A fitted factorization: scores of pairs, and rankings.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
@@ -20,7 +20,6 @@ use crate::models::{
     Recommender, Rows, field,
 };
 use crate::options::Options;
-use std::sync::Arc;
 
 /// Users that a thread scores at a time by `ease`.
 const USER_BLOCK: usize = 16;
