@@ -8,7 +8,7 @@ use rand_pcg::Pcg64Mcg;
 
 /// Middle and spread of the prior of a length's logarithm; the middle grows with the square root of how many hyperparameters there are, as
 /// distances do.
-const LENGTH: (f64, f64) = (-0.7, 0.8);
+const LENGTH: (f64, f64) = (-1.0, 0.8);
 /// Middle and spread of the prior of the noise's logarithm, the noise being a share of the scores' variance.
 const NOISE: (f64, f64) = (-9.2, 2.0);
 /// The least noise's logarithm: below it a Cholesky factor of near points fails.

@@ -106,8 +106,8 @@ fn successor(combination: &mut [usize], counts: &[usize]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Domain;
     use super::*;
-    use crate::search::Domain;
 
     fn range(low: f64, high: f64, integer: bool, log: bool) -> Domain {
         Domain::Range {

@@ -9,7 +9,7 @@ mod grid;
 mod model;
 mod space;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -161,9 +161,10 @@ impl Search {
     }
 }
 
-/// What was tried, in an order that does not depend on when outcomes came in.
+/// What was tried, in an order that does not depend on when points were handed out and outcomes came in: sums of the same numbers in another
+/// order differ in their last digits.
 struct History<'a> {
-    /// Points with an outcome: those handed out first, in that order.
+    /// Points with an outcome.
     scored: Vec<(&'a [f64], Option<f64>)>,
     /// Points without one.
     pending: Vec<&'a [f64]>,
@@ -172,29 +173,26 @@ struct History<'a> {
 
 impl<'a> History<'a> {
     fn new(made: &'a [Vec<f64>], so_far: &'a [Outcome], width: usize) -> Self {
-        let score = |outcome: &Outcome| outcome.score.filter(|score| score.is_finite());
         // Of several outcomes of a point the last one counts.
-        let mut outcomes: HashMap<Key, &Outcome> = so_far
+        let mut points: BTreeMap<Key, (&[f64], Option<&Outcome>)> = made
             .iter()
-            .filter(|outcome| outcome.point.len() == width)
-            .map(|outcome| (key(&outcome.point), outcome))
+            .map(|point| (key(point), (point.as_slice(), None)))
             .collect();
-        let (mut scored, mut pending, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-        for point in made {
-            let key = key(point);
-            match outcomes.remove(&key) {
-                Some(outcome) => scored.push((point.as_slice(), score(outcome))),
-                None => pending.push(point.as_slice()),
+        for outcome in so_far.iter().filter(|outcome| outcome.point.len() == width) {
+            points.insert(key(&outcome.point), (&outcome.point, Some(outcome)));
+        }
+        let (mut scored, mut pending) = (Vec::new(), Vec::new());
+        for (point, outcome) in points.values() {
+            match outcome {
+                Some(outcome) => scored.push((*point, outcome.score.filter(|score| score.is_finite()))),
+                None => pending.push(*point),
             }
-            seen.insert(key);
         }
-        let mut others: Vec<(Key, &Outcome)> = outcomes.into_iter().collect();
-        others.sort_by(|a, b| a.0.cmp(&b.0));
-        for (key, outcome) in others {
-            scored.push((outcome.point.as_slice(), score(outcome)));
-            seen.insert(key);
+        History {
+            scored,
+            pending,
+            seen: points.into_keys().collect(),
         }
-        History { scored, pending, seen }
     }
 
     fn is_fresh(&self, point: &[f64]) -> bool {

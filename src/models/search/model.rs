@@ -17,6 +17,10 @@ const NEAR: usize = 60;
 /// How far "near" reaches along an axis, round by round.
 const REACHES: [f64; 5] = [0.2, 0.1, 0.04, 0.015, 0.005];
 
+/// The improvement that counts as none, as a share of the scores' standard deviation. Without it trials go into the last digits of a peak
+/// that may not be the highest.
+const WORTHWHILE: f64 = 0.01;
+
 /// What is known when a point is to be proposed.
 pub(super) struct Known<'a> {
     /// Points and their scores; none for a trial that failed.
@@ -42,7 +46,7 @@ pub(super) fn propose(space: &Space, known: &Known<'_>, fresh: impl Fn(&[f64]) -
         .fold(f64::NEG_INFINITY, f64::max);
     let promise = |point: &[f64]| {
         let (mean, deviation) = process.predict(&space.places(point));
-        log_improvement((mean - goal) / deviation) + deviation.ln()
+        log_improvement((mean - goal - WORTHWHILE) / deviation) + deviation.ln()
     };
 
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -98,10 +102,19 @@ fn level(scores: &[Option<f64>]) -> Option<Vec<f64>> {
     let mut sorted: Vec<f64> = scores.iter().flatten().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let (worst, best) = (*sorted.first()?, *sorted.last()?);
-    // Differences of scores near the greatest number are not finite; a quarter of each is.
-    let unit = (best / 4.0 - worst / 4.0).max(f64::MIN_POSITIVE);
+    if best == worst {
+        return None;
+    }
     let median = sorted[sorted.len() / 2];
-    let from_median = |score: f64| (score / 4.0 - median / 4.0) / unit;
+    // A quarter of each, since differences of scores near the greatest number are not finite. By the better half's extent, lest one score
+    // far below make all others the same.
+    let quarters = |a: f64, b: f64| a / 4.0 - b / 4.0;
+    let extent = if best > median {
+        quarters(best, median)
+    } else {
+        quarters(median, worst)
+    };
+    let from_median = |score: f64| quarters(score, median) / extent.max(f64::MIN_POSITIVE);
     let better: Vec<f64> = sorted
         .iter()
         .map(|&score| from_median(score))

@@ -123,30 +123,6 @@ fn model_beats_random() {
     }
 }
 
-/// `cargo test --release margins -- --ignored --nocapture` prints the margins behind the tests above.
-#[test]
-#[ignore = "prints measurements; asserts nothing that model_beats_random does not"]
-fn margins() {
-    for function in functions() {
-        for trials in [10, 20, 30, 50, 100] {
-            let begun = std::time::Instant::now();
-            let random = regrets(&function, Algorithm::Random, trials, 50);
-            let mut model = regrets(&function, Algorithm::Model, trials, 50);
-            let wins = model.iter().zip(&random).filter(|(m, r)| m < r).count();
-            let (average, by_chance) = (mean(&model), mean(&random));
-            model.sort_by(f64::total_cmp);
-            println!(
-                "{:10} {trials:3} trials: random {by_chance:.5} model {average:.5} (median {:.6}, worst {:.4}), {:.1} times lower, wins {wins}/50, {:.0} ms a search",
-                function.0,
-                model[25],
-                model[49],
-                by_chance / average,
-                begun.elapsed().as_secs_f64() * 20.0
-            );
-        }
-    }
-}
-
 #[test]
 fn same_seed_and_outcomes_same_points() {
     for function in functions() {
@@ -193,12 +169,7 @@ fn a_search_taken_up_again_goes_on_alike() {
         let all = run(&function.1, algorithm, 20, 3, |point| Some(-(function.3)(point)));
         let mut again = Search::new(function.1.clone(), algorithm, 20, 3);
         let next = again.next(&all[..4]);
-        // By chance and by grid to the bit; a process may differ in the last digits, as sums run in another order.
-        let expected = &all[4].point;
-        assert!(
-            next.is_some_and(|next| next.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs())),
-            "{algorithm:?}"
-        );
+        assert_eq!(next.as_deref().map(key), Some(key(&all[4].point)), "{algorithm:?}");
         let mut done = Search::new(function.1.clone(), algorithm, all.len(), 3);
         assert_eq!(done.next(&all), None);
     }
@@ -246,8 +217,13 @@ fn points_stay_within_bounds() {
     for algorithm in ALGORITHMS {
         // Rising towards the upper ends: the model presses against them.
         let outcomes = run(&domains, algorithm, 60, 11, |p| Some(p.iter().sum()));
-        assert_eq!(outcomes.len(), 60, "{algorithm:?}");
-        assert_eq!(distinct(&outcomes), 60, "{algorithm:?}");
+        // A grid of two levels and three candidates has 48 points; no third level fits.
+        let expected = if algorithm == Algorithm::Grid { 48 } else { 60 };
+        assert_eq!(
+            (outcomes.len(), distinct(&outcomes)),
+            (expected, expected),
+            "{algorithm:?}"
+        );
         for Outcome { point, .. } in &outcomes {
             assert_eq!(point.len(), 5);
             assert!(
@@ -284,11 +260,10 @@ fn whole_numbers_reach_both_ends_and_no_point_comes_twice() {
         };
         let outcomes = run(&[log, Domain::Candidates(2)], algorithm, 100, 2, |p| Some(p[0]));
         assert_eq!((outcomes.len(), distinct(&outcomes)), (100, 100), "{algorithm:?}");
-        assert!(
-            outcomes.iter().any(|outcome| outcome.point[0] == 1000.0),
-            "{algorithm:?}"
-        );
-        assert!(outcomes.iter().any(|outcome| outcome.point[0] == 0.0), "{algorithm:?}");
+        let reached = |end: f64| outcomes.iter().any(|outcome| outcome.point[0] == end);
+        assert!(reached(0.0), "{algorithm:?}");
+        // One whole number of a thousand need not be met by chance.
+        assert!(reached(1000.0) || algorithm == Algorithm::Random, "{algorithm:?}");
     }
 }
 

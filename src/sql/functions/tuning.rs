@@ -30,7 +30,7 @@ pub(crate) static TUNING_OPTIONS: &[OptionSpec] = &[
         aliases: &[],
         kind: OptionKind::Choice(&["vizier_default", "random_search", "grid_search"]),
         default: "'vizier_default'",
-        help: "How trials are chosen: by a model of the trials before (tree-structured Parzen estimators, Bergstra et al. 2011), by chance, or along a grid.",
+        help: "How trials are chosen: by a model of the trials before (a Gaussian process and the expected improvement, Jones et al. 1998), by chance, or along a grid.",
     },
     OptionSpec {
         name: "hparam_tuning_objectives",
