@@ -401,10 +401,12 @@ FROM ml.models
 ORDER BY name, version;
 
 -- # What else there is
--- Every function, from the table ml.functions, which also has their arguments and an example of each.
+-- Every function, from the table ml.functions, which also has their arguments and an example of each,
+-- and those of GoogleSQL.
 
 SELECT
     name, form,
     CASE WHEN length(description) < 50 THEN description ELSE left(description, 49) || '…' END AS about
 FROM ml.functions
+WHERE form <> 'GoogleSQL'
 ORDER BY name, form;
