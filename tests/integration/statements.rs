@@ -207,6 +207,16 @@ async fn scripts_in_the_spelling_of_bigquery() {
          SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips",
         "SELECT * FROM ML.EVALUATE(MODEL taxi.miles, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
         "SELECT processed_input, weight, p_value FROM ML.ADVANCED_WEIGHTS(MODEL taxi.miles)",
+        // Functions of GoogleSQL: points, safe calls, pieces of a text, whole numbers divided, a hash of a timestamp.
+        "CREATE OR REPLACE MODEL taxi.far OPTIONS(model_type='linear_reg', input_label_cols=['far']) AS
+         SELECT ST_Distance(ST_GeogPoint(-73.9 - miles / 100, 40.7), ST_GeogPoint(-73.9, 40.7)) AS far,
+           SAFE.LOG(miles - 2) AS log_miles, SPLIT(CONCAT(tipped, '/', station), '/')[OFFSET(1)] AS place,
+           DATE_DIFF(DATE(pickup), DATE '2014-01-01', WEEK(MONDAY)) AS week, station / 5 AS share
+         FROM trips WHERE MOD(ABS(FARM_FINGERPRINT(CAST(pickup AS STRING))), 10) < 8",
+        "SELECT FORMAT_TIMESTAMP('%Y-%m', pickup) AS month, APPROX_QUANTILES(miles, 4)[OFFSET(2)] AS middle,
+           COUNTIF(tipped = 'tip') / COUNT(*) AS tipping, TO_JSON_STRING(STRUCT(MAX(miles) AS most)) AS most
+         FROM trips GROUP BY month ORDER BY month",
+        "SELECT x, TIMESTAMP_DIFF(TIMESTAMP '2020-01-02', TIMESTAMP '2020-01-01', HOUR) AS hours FROM UNNEST(GENERATE_ARRAY(0, 1, 0.25)) AS x",
         // Ratings.
         "CREATE OR REPLACE MODEL films.taste OPTIONS(model_type='matrix_factorization', feedback_type='implicit', user_col='user_id',
            item_col='movie_id', rating_col='rating', num_factors=8) AS SELECT user_id, movie_id, rating FROM ratings",

@@ -97,8 +97,7 @@ fn same_list(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<Da
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             Ok(item.data_type().clone())
         }
-        // NULL was read as a boolean.
-        DataType::Boolean => Ok(DataType::Null),
+        DataType::Null => Ok(DataType::Null),
         other => Err(Error::request(format!(
             "{title} takes arrays, but was given {other}; write [value, …]"
         ))),

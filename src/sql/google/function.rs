@@ -99,7 +99,7 @@ impl Kind {
 /// How the type of the result follows from the types of the arguments, after they are cast.
 pub(super) type Returns = fn(&[DataType]) -> DataFusionResult<DataType>;
 
-/// What the arguments are cast to, where it is not one by one.
+/// What arguments of these types are cast to, where it is not one by one.
 pub(super) type Unify = fn(&'static str, &[DataType]) -> DataFusionResult<Vec<DataType>>;
 
 /// A scalar function of GoogleSQL: its help, its types and what it does.
@@ -202,7 +202,7 @@ impl ScalarUDFImpl for Function {
             })
             .collect::<DataFusionResult<_>>()?;
         match self.spec.unify {
-            Some(unify) => unify(title, &cast_to),
+            Some(unify) => unify(title, given),
             None => Ok(cast_to),
         }
     }
@@ -349,8 +349,8 @@ pub(super) fn returns_first(given: &[DataType]) -> DataFusionResult<DataType> {
 
 /// All numbers as Int64 if all are whole, else as Float64.
 pub(super) fn same_number(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
-    let whole = given.iter().all(|t| t.is_integer() || matches!(t, DataType::Boolean));
-    if let Some(other) = given.iter().find(|t| !t.is_numeric() && **t != DataType::Boolean) {
+    let whole = given.iter().all(|t| t.is_integer() || *t == DataType::Null);
+    if let Some(other) = given.iter().find(|t| !t.is_numeric() && **t != DataType::Null) {
         return Err(Error::request(format!(
             "{title} takes numbers, but was given {other}; cast it to a number"
         ))

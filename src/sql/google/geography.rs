@@ -137,9 +137,8 @@ pub(super) fn is_point(data_type: &DataType) -> bool {
 fn points(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
     let point = |(i, given): (usize, &DataType)| match given {
         // The last of two or three is a number of metres or degrees.
-        DataType::Float64 if i > 0 => Ok(DataType::Float64),
-        // NULL was read as a boolean.
-        DataType::Boolean => Ok(DataType::Struct(fields())),
+        other if i > 0 && other.is_numeric() => Ok(DataType::Float64),
+        DataType::Null => Ok(DataType::Struct(fields())),
         other if is_point(other) => Ok(DataType::Struct(fields())),
         other => Err(Error::request(format!(
             "{title} takes points, but was given {other}; write ST_GEOGPOINT(longitude, latitude)"

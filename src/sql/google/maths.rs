@@ -314,7 +314,7 @@ fn quotient(_: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataTyp
         {
             Ok(Some(NUMERIC))
         }
-        t if t.is_integer() || *t == DataType::Boolean => Ok(None),
+        t if t.is_integer() || *t == DataType::Null => Ok(None),
         t if t.is_numeric() => Ok(Some(DataType::Float64)),
         other => Err(Error::request(format!(
             "a value of the type {other} cannot be divided; cast it to a number"
@@ -418,6 +418,12 @@ fn checked(
 fn same_type(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
     let common = type_union_resolution(given)
         .ok_or_else(|| Error::request(format!("{title} takes values of one type; cast them to it")))?;
+    // An array of the type Null has no row that is NULL.
+    let common = if common == DataType::Null {
+        DataType::Boolean
+    } else {
+        common
+    };
     Ok(vec![common; given.len()])
 }
 

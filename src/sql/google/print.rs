@@ -48,13 +48,14 @@ pub(super) const ALL: &[Spec] = &[
 /// `%.{digits}g` of C.
 pub(super) fn general(value: f64, digits: usize) -> String {
     let digits = digits.max(1);
-    if !value.is_finite() || value == 0.0 {
-        return match value {
-            v if v.is_nan() => "nan".into(),
-            v if v == 0.0 => "0".into(),
-            v if v > 0.0 => "inf".into(),
-            _ => "-inf".into(),
-        };
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value == 0.0 {
+        return "0".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf".into() } else { "-inf".into() };
     }
     let scientific = format!("{value:.*e}", digits - 1);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

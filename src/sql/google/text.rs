@@ -35,10 +35,10 @@ pub(super) const ALL: &[Spec] = &[
         example: "SELECT MOD(ABS(FARM_FINGERPRINT(CAST(42 AS STRING))), 10) < 8",
         takes: &[Kind::Any],
         unify: Some(|_, given| {
-            let bytes = given.iter().all(|t| t.is_binary() || t.is_string());
+            let bytes = |t: &DataType| t.is_binary() || t.is_string() || *t == DataType::Null;
             Ok(given
                 .iter()
-                .map(|t| if bytes { DataType::Binary } else { t.clone() })
+                .map(|t| if bytes(t) { DataType::Binary } else { t.clone() })
                 .collect())
         }),
         returns: returns_int,

@@ -15,36 +15,6 @@ const BEFORE_TABLE: &[&str] = &["FROM", "JOIN", "INTO", "TABLE", "UPDATE", "VIEW
 /// What may follow a select list.
 const AFTER_SELECT_LIST: &[&str] = &["FROM", "UNION", "INTERSECT", "EXCEPT", "WHERE", "ORDER", "LIMIT"];
 
-/// Words that begin a clause of a query.
-const CLAUSES: &[&str] = &[
-    "SELECT", "FROM", "JOIN", "WHERE", "ON", "GROUP", "HAVING", "QUALIFY", "ORDER", "LIMIT",
-];
-
-/// What may follow a table, and is no alias of it.
-const AFTER_TABLE: &[&str] = &[
-    "WITH",
-    "WHERE",
-    "JOIN",
-    "LEFT",
-    "RIGHT",
-    "FULL",
-    "INNER",
-    "CROSS",
-    "NATURAL",
-    "ON",
-    "USING",
-    "GROUP",
-    "HAVING",
-    "QUALIFY",
-    "WINDOW",
-    "ORDER",
-    "LIMIT",
-    "UNION",
-    "INTERSECT",
-    "EXCEPT",
-    "TABLESAMPLE",
-];
-
 /// DataFusion's name of a type of BigQuery; none if it is the same.
 pub(super) fn type_name(word: &str, with_size: bool) -> Option<&'static str> {
     Some(match word.to_uppercase().as_str() {
@@ -88,7 +58,10 @@ impl Rewriter<'_> {
             return Ok(None);
         }
         if t.is_any_word(i, BEFORE_TABLE) && !is_function_from(t, i) {
-            return self.dashed_table(i, end);
+            return match self.unnested_table(i, end)? {
+                None => self.dashed_table(i, end),
+                next => Ok(next),
+            };
         }
         let next = t.skip(i + 1, end);
         if t.is_word(i, "SAFE") && t.is_symbol(next, ".") {
@@ -98,47 +71,14 @@ impl Rewriter<'_> {
             // DataFusion writes the list without its type.
             return Ok(t.after_types(i, end).filter(|open| t.is_symbol(*open, "[")));
         }
+        if t.is_word(i, "DATETIME") && t.kind(next) == Some(Kind::Text) && next < end {
+            self.out.put("TIMESTAMP", t.span(i).start);
+            return Ok(Some(i + 1));
+        }
         if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {
             return self.unnest(next, end);
         }
         self.call(i, end)
-    }
-
-    /// `FROM UNNEST(array) AS x`, where x is an element, and for DataFusion a table: `AS x(x)`.
-    fn unnest(&mut self, open: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
-        let t = self.tokens;
-        let Some(close) = t.partner(open).filter(|c| *c < end) else {
-            return Ok(None);
-        };
-        let clause = (0..open)
-            .rev()
-            .find(|w| t.parent(*w) == t.parent(open) && t.is_any_word(*w, CLAUSES));
-        if !clause.is_some_and(|w| t.is_any_word(w, &["FROM", "JOIN"])) {
-            return Ok(None);
-        }
-        let word = t.skip(close + 1, end);
-        let alias = if t.is_word(word, "AS") {
-            t.skip(word + 1, end)
-        } else {
-            word
-        };
-        let is_name = match t.kind(alias) {
-            Some(Kind::Quoted) => true,
-            Some(Kind::Word) => alias != word || !t.is_any_word(alias, AFTER_TABLE),
-            _ => false,
-        };
-        if alias >= end || !is_name || t.is_symbol(t.skip(alias + 1, end), "(") {
-            return Ok(None);
-        }
-        self.out.put("UNNEST(", t.span(open).start);
-        self.range(open + 1..close)?;
-        self.range(close..alias)?;
-        self.range(alias..alias + 1)?;
-        let at = t.span(alias).start;
-        self.out.put("(", at);
-        self.range(alias..alias + 1)?;
-        self.out.put(")", at);
-        Ok(Some(alias + 1))
     }
 
     /// The comma that GoogleSQL allows after the last expression of a select list is left out.

@@ -12,7 +12,7 @@
 //! | `literal`, `path` | strings, identifiers and names of models |
 //! | `parser`, `options`, `model` | the model statements |
 //! | `rewrite` | the forms with MODEL and TABLE, in any statement |
-//! | `bigquery`, `calls`, `quotient`, `script` | GoogleSQL's spelling, its functions, division, and its variables |
+//! | `bigquery`, `calls`, `quotient`, `unnest`, `script` | GoogleSQL's spelling, its functions, division, arrays in FROM, and its variables |
 
 mod bigquery;
 mod calls;
@@ -29,6 +29,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unnest;
 
 pub use model::{AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ShowModels};
 

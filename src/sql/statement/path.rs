@@ -49,6 +49,15 @@ impl Part {
 }
 
 impl Path {
+    /// The last part, as SQL for DataFusion.
+    pub(super) fn last_sql(&self) -> String {
+        match self.parts.last() {
+            Some(part) if part.is_plain() => part.text.clone(),
+            Some(part) => quote_identifier(&part.text),
+            None => String::new(),
+        }
+    }
+
     /// The name that begins at token `i`, and the token after it. None if no name begins there.
     ///
     /// Names are read character by character: a dash or a leading digit makes several tokens of one part.

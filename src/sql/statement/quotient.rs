@@ -171,7 +171,8 @@ impl Rewriter<'_> {
         let Some(mut after) = operand(t, i, end) else {
             return Ok(None);
         };
-        let mut operands: Vec<Range<usize>> = vec![i..after];
+        let first = i..after;
+        let mut operands: Vec<Range<usize>> = vec![first];
         let mut operators = vec![];
         loop {
             let operator = t.skip(after, end);

@@ -23,6 +23,7 @@ fn strings() {
             "SELECT '# no `comment` -- here', 'a;b'",
         ),
         ("SELECT DATE \"2016-08-01\"", "SELECT DATE '2016-08-01'"),
+        ("SELECT DATETIME \"2016-08-01\"", "SELECT TIMESTAMP '2016-08-01'"),
     ]);
 }
 
@@ -272,7 +273,7 @@ fn functions_of_another_name() {
         ),
         (
             "SELECT x FROM t, UNNEST(t.arr) AS x JOIN UNNEST([1]) y ON x = y WHERE a",
-            "SELECT x FROM t, UNNEST(t.arr) AS x(x) JOIN UNNEST([1]) y(y) ON x = y WHERE a",
+            "SELECT x FROM (SELECT *, unnest(t.arr) AS x FROM t AS t) AS t JOIN UNNEST([1]) y(y) ON x = y WHERE a",
         ),
         (
             "SELECT x FROM UNNEST([1]) AS x(v), UNNEST(a), t",

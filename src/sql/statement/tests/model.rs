@@ -135,7 +135,7 @@ fn searches_for_hyperparameters_keep_their_shape() {
 fn other_expressions_pass_as_they_are() {
     assert_eq!(
         generic("CREATE MODEL m OPTIONS (k = 2 + 1, d = DATE \"2020-01-01\", s = CONCAT('a', \"b\")) AS SELECT 1"),
-        "SELECT * FROM ML.TRAIN('m', (SELECT 1), k => 2 + 1, d => DATE '2020-01-01', s => CONCAT('a', 'b'))"
+        "SELECT * FROM ML.TRAIN('m', (SELECT 1), k => 2 + 1, d => DATE '2020-01-01', s => google_concat('a', 'b'))"
     );
 }
 
