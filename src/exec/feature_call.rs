@@ -2,10 +2,11 @@
 //! `ML.STANDARD_SCALER(income)`.
 
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::{
@@ -16,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::features::functions::{Constant, FeatureFunction, Learned, Learner};
 use crate::models::field;
 use crate::options::{Value, value_of};
+
+/// What was learned, with the text that it was read from.
+type Known = (String, Arc<Learned>);
 
 /// What a call of a learned function goes by.
 #[derive(Debug, Clone)]
@@ -37,7 +41,7 @@ pub(crate) struct FeatureCall {
     state: State,
     signature: Signature,
     /// What was read last of [`State::Argument`].
-    last: Arc<Mutex<Option<(String, Arc<Learned>)>>>,
+    last: Arc<Mutex<Option<Known>>>,
 }
 
 impl FeatureCall {
@@ -114,14 +118,23 @@ impl FeatureCall {
         usize::from(matches!(self.state, State::Argument))
     }
 
-    fn read_argument(&self, array: &ArrayRef) -> Result<Arc<Learned>> {
+    /// What was learned, run by run of the rows that share it: each window has its own.
+    fn read_argument(&self, array: &ArrayRef) -> Result<Vec<(Range<usize>, Arc<Learned>)>> {
         let texts = cast(array, &DataType::Utf8)?;
         let texts = texts.as_string::<i32>();
-        let text = if texts.is_empty() || texts.is_null(0) {
-            "null"
-        } else {
-            texts.value(0)
-        };
+        let mut runs = vec![];
+        let mut start = 0;
+        while start < texts.len() {
+            let value = |row: usize| texts.is_valid(row).then(|| texts.value(row));
+            let end = (start..texts.len()).find(|row| value(*row) != value(start));
+            let end = end.unwrap_or(texts.len());
+            runs.push((start..end, self.read(value(start).unwrap_or("null"))?));
+            start = end;
+        }
+        Ok(runs)
+    }
+
+    fn read(&self, text: &str) -> Result<Arc<Learned>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, learned)) = last.as_ref()
             && known == text
@@ -230,10 +243,8 @@ impl ScalarUDFImpl for FeatureCall {
         let types: Vec<DataType> = given.iter().map(ColumnarValue::data_type).collect();
         let planned = self.function.plan(&types, &constants)?;
         let learned = match &self.state {
-            State::None => None,
+            State::None | State::Argument => None,
             State::Settled(learned, _) => Some(Arc::clone(learned)),
-            State::Argument if args.number_rows == 0 => None,
-            State::Argument => Some(self.read_argument(&args.args[0].to_array(args.number_rows)?)?),
             State::Open(_) => {
                 return Err(Error::request(format!(
                     "ML.{0} learns from all rows; write ML.{0}(…) OVER ()",
@@ -250,6 +261,18 @@ impl ScalarUDFImpl for FeatureCall {
             .take(self.function.column_count)
             .map(|a| a.to_array(args.number_rows))
             .collect::<DataFusionResult<Vec<_>>>()?;
+        if matches!(self.state, State::Argument) {
+            let runs = self.read_argument(&args.args[0].to_array(args.number_rows)?)?;
+            let answers = runs
+                .into_iter()
+                .map(|(run, learned)| {
+                    let rows: Vec<ArrayRef> = columns.iter().map(|c| c.slice(run.start, run.len())).collect();
+                    planned.apply(&rows, Some(&learned))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let answers: Vec<&dyn Array> = answers.iter().map(AsRef::as_ref).collect();
+            return Ok(ColumnarValue::Array(concat(&answers)?));
+        }
         Ok(ColumnarValue::Array(planned.apply(&columns, learned.as_deref())?))
     }
 }

@@ -185,7 +185,7 @@ impl Learning<'_> {
 
     /// Tries options; the fit of the best.
     fn best_trial(&self, tuning: &Tuning, split: &Split<'_>) -> Result<Fitted> {
-        let domains = tuning.hyperparameters.iter().map(|h| h.domain.clone()).collect();
+        let domains = tuning.hyperparameters.iter().map(|h| h.domain).collect();
         let mut search = Search::new(domains, tuning.algorithm, tuning.trial_count, self.context.seed);
         let (mut outcomes, mut trials): (Vec<Outcome>, Vec<Trial>) = (vec![], vec![]);
         let mut best: Option<(f64, usize, Fitted)> = None;

@@ -950,9 +950,10 @@ mod tests {
             // Half the gradient: Σ w (x·y − t) y + ridge x.
             let mut gradient: Vec<f64> = x.iter().map(|x| f64::from(case.ridges[row] * x)).collect();
             let mut size = 1e-30f64;
-            for e in case.offsets[row]..case.offsets[row + 1] {
+            let entries = case.offsets[row]..case.offsets[row + 1];
+            for (e, target) in entries.clone().zip(&targets[entries]) {
                 let y = &case.factors[case.columns[e] as usize * 9..][..9];
-                let (w, t) = (f64::from(case.weights[e]), f64::from(targets[e]));
+                let (w, t) = (f64::from(case.weights[e]), f64::from(*target));
                 let miss = y.iter().zip(x).map(|(y, x)| f64::from(y * x)).sum::<f64>() - t;
                 loss += w * miss * miss;
                 squares += w * t * t;

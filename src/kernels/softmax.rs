@@ -407,7 +407,7 @@ mod tests {
                 product[i]
             );
         }
-        let mut sums = vec![0.0; 24];
+        let mut sums = [0.0; 24];
         let mut weights = vec![0.0; block.row_count];
         for k in 0..4 {
             for l in 0..4 {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod catalog;
+pub mod dialect;
 pub(crate) mod functions;
 mod google;
 pub mod help;

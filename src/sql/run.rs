@@ -90,6 +90,7 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("early_stop", "fits run to the optimum"),
     ("min_rel_progress", "fits run to the optimum"),
     ("calculate_p_values", "ML.ADVANCED_WEIGHTS always has them"),
+    ("enable_global_explain", "ML.GLOBAL_EXPLAIN always works"),
 ];
 
 /// The statements of a text, run one after another: the result of each, when it is asked for. Takes all of DataFusion's SQL,

@@ -229,6 +229,9 @@ pub(crate) fn has_structs(plan: &LogicalPlan) -> bool {
     plan.schema().fields().iter().any(is_struct)
 }
 
+/// An item that a query cannot serve, by its name, and why.
+pub(crate) type Missing = (String, Error);
+
 /// What a stored transform makes of a query's columns. An item that names a column which the query lacks, as the label is lacking at
 /// prediction, is left out and told as an error of its own.
 ///
@@ -239,7 +242,7 @@ pub(crate) fn applied(
     transform: &Transform,
     plan: &LogicalPlan,
     planner: &mut dyn RelationPlannerContext,
-) -> Result<(Vec<TransformColumn>, Vec<(String, Error)>)> {
+) -> Result<(Vec<TransformColumn>, Vec<Missing>)> {
     let (mut columns, mut missing) = (vec![], vec![]);
     for (at, item) in transform.items.iter().enumerate() {
         match self::plan(function, item, plan.schema(), planner) {

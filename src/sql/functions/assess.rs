@@ -107,6 +107,11 @@ impl RelationFunction for Assess {
     }
 }
 
+/// A column of an answer.
+type Column = (FieldRef, ArrayRef);
+/// The metrics of one judgement, none where one is not defined.
+type Metrics = Vec<Option<f64>>;
+
 /// `ML.EVALUATE('model')`: what was found out when the model was trained.
 fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
     let function = arguments.function;
@@ -117,7 +122,7 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
     let fields = loaded.model.assess_fields("EVALUATE").unwrap_or_default();
     let own = training.evaluation.as_ref().map(|e| e.metrics.clone());
     // Under a search every trial is told, under cross-validation every fold.
-    let (mut columns, rows): (Vec<(FieldRef, ArrayRef)>, Vec<Vec<Option<f64>>>) = if !training.trials.is_empty() {
+    let (mut columns, rows): (Vec<Column>, Vec<Metrics>) = if !training.trials.is_empty() {
         let judged = training.trials.iter().zip(1i64..);
         let judged: Vec<_> = judged
             .filter_map(|(t, id)| Some((id, t.evaluation.as_ref()?)))
@@ -130,7 +135,7 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
     } else if !training.folds.is_empty() {
         let mut names: Vec<String> = (1..=training.folds.len()).map(|fold| fold.to_string()).collect();
         names.extend(["mean".into(), "stddev".into()]);
-        let mut rows: Vec<Vec<Option<f64>>> = training.folds.iter().map(|f| f.metrics.clone()).collect();
+        let mut rows: Vec<Metrics> = training.folds.iter().map(|f| f.metrics.clone()).collect();
         rows.extend(mean_and_deviation(&training.folds));
         (
             vec![(field("fold", DataType::Utf8), Arc::new(StringArray::from(names)))],
@@ -155,7 +160,7 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
 }
 
 /// The mean of each metric over folds, and its sample deviation.
-fn mean_and_deviation(folds: &[Evaluation]) -> [Vec<Option<f64>>; 2] {
+fn mean_and_deviation(folds: &[Evaluation]) -> [Metrics; 2] {
     let width = folds.first().map_or(0, |f| f.metrics.len());
     let known = |i: usize| -> Vec<f64> {
         folds

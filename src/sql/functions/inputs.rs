@@ -24,7 +24,7 @@ pub(crate) struct ModelInputs {
     /// What the model's TRANSFORM makes of the query, or its columns as they are.
     made: Vec<TransformColumn>,
     /// Items of TRANSFORM that the query cannot serve, and why.
-    missing: Vec<(String, Error)>,
+    missing: Vec<transform::Missing>,
 }
 
 impl ModelInputs {

@@ -189,6 +189,18 @@ impl RelationFunction for Train {
     }
 }
 
+/// Every option that a statement may give a model of some type.
+pub(crate) fn statement_options() -> Vec<OptionSpec> {
+    let of_types = MODELS.iter().flat_map(|m| m.options());
+    [MODEL_TYPE, TRANSFORM]
+        .iter()
+        .chain(SPLIT_OPTIONS)
+        .chain(TUNING_OPTIONS)
+        .chain(of_types)
+        .copied()
+        .collect()
+}
+
 #[derive(Debug)]
 struct TrainTable {
     session: Arc<Session>,
