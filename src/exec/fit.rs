@@ -120,6 +120,41 @@ impl FitJob {
         }
     }
 
+    /// Gives `work` what a fit may use: threads, a card, memory within the query's limit, and whom to tell.
+    ///
+    /// # Errors
+    /// There are no threads to be had, and those of `work`.
+    pub(crate) fn learn<T>(
+        &self,
+        context: &TaskContext,
+        cancel: &AtomicBool,
+        work: impl FnOnce(&Learning<'_>) -> crate::error::Result<T>,
+    ) -> crate::error::Result<T> {
+        let pool = self.session.pool(self.threads(context))?;
+        let settings = Session::settings_in(context.session_config().options());
+        let consumer = MemoryConsumer::new(format!("datafusion-ml {}", self.model_type.name()));
+        let budget = || -> Box<dyn MemoryBudget> {
+            Box::new(PoolBudget {
+                reservation: consumer.clone_with_new_id().register(context.memory_pool()),
+            })
+        };
+        let observer = self.session.observer();
+        let _finish = FinishOnDrop(Arc::clone(&observer));
+        let own = budget();
+        let compute = Session::compute(&pool, cancel, &settings);
+        let fit_context = FitContext {
+            compute: &compute,
+            seed: u64::try_from(self.options.int("seed", -1)).unwrap_or(settings.seed),
+            observer: observer.as_ref(),
+            memory: own.as_ref(),
+        };
+        work(&Learning {
+            job: self,
+            context: &fit_context,
+            budget: &budget,
+        })
+    }
+
     /// Reads `input` and fits. Dropping the future cancels the fit.
     pub(crate) async fn run(
         self,
@@ -137,13 +172,9 @@ impl FitJob {
         let fit_time = MetricBuilder::new(&metrics).subset_time("fit_time", 0);
         let passes = MetricBuilder::new(&metrics).global_counter("passes");
 
-        let pool = self.session.pool(self.threads(&context))?;
-        let settings = Session::settings_in(context.session_config().options());
         let told = metrics.clone();
         let cancel = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        let consumer = MemoryConsumer::new(format!("datafusion-ml {}", self.model_type.name()));
-        let memory = Arc::clone(context.memory_pool());
         let task = tokio::task::spawn_blocking(move || -> crate::error::Result<FitResult> {
             if rows.row_count() == 0 {
                 return Err(Error::data(format!(
@@ -151,34 +182,15 @@ impl FitJob {
                     self.model_type.verb()
                 )));
             }
-            let observer = self.session.observer();
-            let _finish = FinishOnDrop(Arc::clone(&observer));
-            let budget = PoolBudget {
-                reservation: consumer.clone_with_new_id().register(&memory),
-            };
-            let compute = Session::compute(&pool, &cancel, &settings);
-            let fit_context = FitContext {
-                compute: &compute,
-                seed: u64::try_from(self.options.int("seed", -1)).unwrap_or(settings.seed),
-                observer: observer.as_ref(),
-                memory: &budget,
-            };
-            let budget_of = || -> Box<dyn MemoryBudget> {
-                Box::new(PoolBudget {
-                    reservation: consumer.clone_with_new_id().register(&memory),
-                })
-            };
-            let learning = Learning {
-                job: &self,
-                context: &fit_context,
-                budget: &budget_of,
-            };
-            let mut fitted = learning.run(&rows)?;
-            for notice in compute.notices() {
-                observer.notice(&notice);
-                fitted.info.notices.push(notice);
-            }
-            let device = tell_device(&compute, &told);
+            let (fitted, device) = self.learn(&context, &cancel, |learning| {
+                let mut fitted = learning.run(&rows)?;
+                let compute = learning.context.compute;
+                for notice in compute.notices() {
+                    learning.context.observer.notice(&notice);
+                    fitted.info.notices.push(notice);
+                }
+                Ok((fitted, tell_device(compute, &told)))
+            })?;
             Ok(FitResult { rows, fitted, device })
         });
         let started = Instant::now();

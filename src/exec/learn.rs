@@ -117,6 +117,19 @@ impl Learning<'_> {
         Ok(fitted)
     }
 
+    /// How good models of the other folds are on each of `count` folds: the names of the metrics, and the folds.
+    ///
+    /// # Errors
+    /// As [`Learning::run`].
+    pub(crate) fn judged_by_folds(&self, rows: &dyn Rows, count: usize) -> Result<(Vec<String>, Vec<Evaluation>)> {
+        let mut names = vec![];
+        let found = self.over_folds(rows, &self.job.options, count, &mut |model| {
+            let fields = model.assess_fields("EVALUATE").unwrap_or_default();
+            names = fields.iter().map(|f| f.name().clone()).collect();
+        })?;
+        Ok((names, found))
+    }
+
     /// Adds to a fit's information what a stored model tells of itself.
     fn tell(&self, fitted: &mut Fitted, split: &Split<'_>, transform: Option<Transform>) -> Result<()> {
         fitted.info.transform = transform;
@@ -164,6 +177,17 @@ impl Learning<'_> {
 
     /// How good models of the other folds are on each of `count` folds.
     fn cross_validate(&self, seen: &dyn Rows, options: &Options, count: usize) -> Result<Vec<Evaluation>> {
+        self.over_folds(seen, options, count, &mut |_| {})
+    }
+
+    /// As [`Learning::cross_validate`], and shows each model.
+    fn over_folds(
+        &self,
+        seen: &dyn Rows,
+        options: &Options,
+        count: usize,
+        show: &mut dyn FnMut(&dyn Model),
+    ) -> Result<Vec<Evaluation>> {
         let mut found = vec![];
         for (at, fold) in folds(seen, count)?.iter().enumerate() {
             let split = Split {
@@ -171,6 +195,7 @@ impl Learning<'_> {
                 held_out: Some(fold),
             };
             let fitted = self.with_budget(|context| self.fit(&split, options, context))?;
+            show(fitted.model.as_ref());
             let evaluation = self.judge(fitted.model.as_ref(), seen, Some(fold))?.ok_or_else(|| {
                 Error::data(format!(
                     "fold {} of {count} has no row that could judge a {}; take fewer folds or more rows",

@@ -1,7 +1,9 @@
 //! Physical operators: fit, and what comes of it; with memory limits, spilling, cancellation, progress and metrics.
 
+mod answer;
 mod assess;
 mod collect;
+mod compare;
 mod feature_call;
 mod fit;
 mod learn;
@@ -12,7 +14,9 @@ mod score;
 mod train;
 mod transform;
 
-pub(crate) use assess::{AssessExec, AssessJob};
+pub(crate) use answer::AnswerExec;
+pub(crate) use assess::AssessJob;
+pub(crate) use compare::{Candidate, CompareJob};
 pub(crate) use feature_call::{FeatureCall, constant, learner};
 pub(crate) use fit::{CancelOnDrop, FitJob, megabytes};
 pub(crate) use learn::{Hyperparameter, Tuning};

@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::RelationFunction;
 use super::inputs::ModelInputs;
 use crate::error::{Error, Result, list};
-use crate::exec::{AssessExec, AssessJob};
+use crate::exec::{AnswerExec, AssessJob};
 use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
 use crate::options::{OptionSpec, Options};
 use crate::sql::arguments::Arguments;
@@ -209,6 +209,6 @@ impl TableProvider for AssessTable {
             job.schema = Arc::new(job.schema.project(kept)?);
             job.kept = Some(kept.clone());
         }
-        Ok(Arc::new(AssessExec::new(input, job)))
+        Ok(Arc::new(AnswerExec::new(input, Arc::new(job))))
     }
 }

@@ -1,6 +1,7 @@
 //! The SQL functions: one file each, named as SQL calls it; the verbs share [`verb`].
 
 pub(crate) mod assess;
+pub(crate) mod compare;
 pub(crate) mod describe;
 pub(crate) mod feature;
 pub(crate) mod feature_info;
@@ -45,6 +46,7 @@ pub(crate) static RELATION_FUNCTIONS: LazyLock<Vec<Box<dyn RelationFunction>>> =
         Box::new(verb::Verb(&logistic::LogisticRegression)),
         Box::new(recommend::Recommend(&factorization::Factorization)),
         Box::new(train::Train),
+        Box::new(compare::Compare),
     ];
     for about in ROW_FUNCTIONS {
         all.push(Box::new(rows::Rowwise(about)));
