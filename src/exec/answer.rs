@@ -27,6 +27,8 @@ use crate::models::Rows;
 pub(crate) trait Question: fmt::Debug + Send + Sync {
     /// The operator's name in EXPLAIN.
     fn name(&self) -> &'static str;
+    /// The function as errors name it.
+    fn function(&self) -> String;
     /// What EXPLAIN tells besides.
     fn about(&self) -> String;
     /// The columns of the input, as planned.
@@ -125,8 +127,8 @@ impl ExecutionPlan for AnswerExec {
             let task = tokio::task::spawn_blocking(move || -> crate::error::Result<RecordBatch> {
                 if rows.row_count() == 0 {
                     return Err(crate::error::Error::data(format!(
-                        "{}: the query gives no rows; there is nothing to judge by",
-                        question.about()
+                        "{}: the query gives no rows; there is nothing to judge the model by",
+                        question.function()
                     )));
                 }
                 let answer = question.answer(&rows, &context, &cancel)?;

@@ -33,9 +33,13 @@ impl Question for AssessJob {
         "AssessExec"
     }
 
+    fn function(&self) -> String {
+        format!("ML.{}", self.word)
+    }
+
     fn about(&self) -> String {
         let manifest = &self.loaded.manifest;
-        format!("ML.{} of {}@{}", self.word, manifest.name, manifest.version)
+        format!("{} of {}@{}", self.word, manifest.name, manifest.version)
     }
 
     fn columns(&self) -> SchemaRef {

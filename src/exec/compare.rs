@@ -81,9 +81,13 @@ impl Question for CompareJob {
         "CompareExec"
     }
 
+    fn function(&self) -> String {
+        "ML.COMPARE".into()
+    }
+
     fn about(&self) -> String {
         let names: Vec<&str> = self.candidates.iter().map(|c| c.name.as_str()).collect();
-        format!("ML.COMPARE of {} on {} folds", names.join(", "), self.folds)
+        format!("{} on {} folds", names.join(", "), self.folds)
     }
 
     fn columns(&self) -> SchemaRef {

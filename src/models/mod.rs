@@ -1054,9 +1054,14 @@ pub fn feature_columns(schema: &Schema, features: &[usize]) -> Vec<FeatureColumn
         .filter_map(|i| {
             let field = schema.field(*i);
             let kind = FeatureKind::of(field.data_type())?;
+            // Dictionaries are a way of holding values, not a type of them.
+            let data_type = match field.data_type() {
+                DataType::Dictionary(_, value) => value,
+                other => other,
+            };
             Some(FeatureColumn {
                 name: field.name().clone(),
-                data_type: field.data_type().to_string(),
+                data_type: data_type.to_string(),
                 kind,
             })
         })

@@ -225,18 +225,40 @@ fn named_fields(expr: Expr) -> Expr {
     let Expr::ScalarFunction(call) = &expr else {
         return expr;
     };
-    if call.func.name() != "struct" {
-        return expr;
-    }
-    let fields = call.args.iter().enumerate().flat_map(|(i, arg)| {
-        let (name, value) = match arg {
-            Expr::Column(c) => (c.name.clone(), arg.clone()),
-            Expr::Alias(a) => (a.name.clone(), a.expr.as_ref().clone()),
-            other => (format!("f{}", i + 1), other.clone()),
-        };
-        [lit(name), value]
-    });
-    named_struct().call(fields.collect())
+    let own_name = |place: usize, value: &Expr| match value {
+        Expr::Column(c) => c.name.clone(),
+        Expr::Alias(a) => a.name.clone(),
+        _ => format!("f{}", place + 1),
+    };
+    let plain = |value: &Expr| match value {
+        Expr::Alias(a) => a.expr.as_ref().clone(),
+        other => other.clone(),
+    };
+    let fields: Vec<Expr> = match call.func.name() {
+        "struct" => call
+            .args
+            .iter()
+            .enumerate()
+            .flat_map(|(i, value)| [lit(own_name(i, value)), plain(value)])
+            .collect(),
+        // As soon as one field is named, DataFusion names the others by their places.
+        "named_struct" => call
+            .args
+            .chunks_exact(2)
+            .enumerate()
+            .flat_map(|(i, pair)| {
+                let by_place = lit(format!("c{i}"));
+                let name = if pair[0] == by_place {
+                    lit(own_name(i, &pair[1]))
+                } else {
+                    pair[0].clone()
+                };
+                [name, plain(&pair[1])]
+            })
+            .collect(),
+        _ => return expr,
+    };
+    named_struct().call(fields)
 }
 
 /// What a feature function learns from the rows of a window, as JSON; the same in every row.

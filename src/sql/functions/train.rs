@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::{TableProvider, TableType};
@@ -189,6 +189,19 @@ impl RelationFunction for Train {
     }
 }
 
+/// The same columns, texts as dictionaries: rows are kept in a fraction of the memory, and read faster.
+fn compact(schema: &Schema) -> SchemaRef {
+    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let fields = schema.fields().iter().map(|field| {
+        if !is_text(field.data_type()) {
+            return Arc::clone(field);
+        }
+        let keys = DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8));
+        Arc::new(field.as_ref().clone().with_data_type(keys))
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 /// Every option that a statement may give a model of some type.
 pub(crate) fn statement_options() -> Vec<OptionSpec> {
     let of_types = MODELS.iter().flat_map(|m| m.options());
@@ -256,7 +269,11 @@ impl TableProvider for TrainTable {
             model_type: self.model_type,
             options: self.model_type.stored_fit_options(&self.options),
             roles,
-            schema: project(&self.source.columns, &kept),
+            schema: match &self.source.transform {
+                // Its expressions are planned over the types of the query.
+                Some(_) => project(&self.source.columns, &kept),
+                None => compact(&project(&self.source.columns, &kept)),
+            },
             split: self
                 .split
                 .map(|s| s.at(|column| kept.iter().position(|k| *k == column).unwrap_or(column))),
