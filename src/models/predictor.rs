@@ -26,7 +26,8 @@ pub(super) struct LinearPredictor {
     encoder: Arc<Encoder>,
     /// One for each column of the design: numbers, the intercept, categories.
     coefficients: Vec<f64>,
-    standard_errors: Option<Vec<f64>>,
+    /// None for columns that take no part in the fit.
+    standard_errors: Option<Vec<Option<f64>>>,
     /// What each code column's codes add; the last entry, 0, is for unseen categories.
     tables: Vec<Vec<f64>>,
     /// What explains predictions; none in models that were stored before there was such a thing.
@@ -35,7 +36,7 @@ pub(super) struct LinearPredictor {
 
 impl LinearPredictor {
     /// Coefficients, one for each column of the design, with their standard errors where they are known.
-    pub(super) fn new(encoder: Arc<Encoder>, coefficients: Vec<f64>, standard_errors: Option<Vec<f64>>) -> Self {
+    pub(super) fn new(encoder: Arc<Encoder>, coefficients: Vec<f64>, standard_errors: Option<Vec<Option<f64>>>) -> Self {
         let mut tables = vec![];
         let mut at = encoder.numbers().len() + 1;
         for levels in encoder.levels() {
@@ -74,13 +75,12 @@ impl LinearPredictor {
             return Err(artefact.corrupt("its coefficients do not fit its features"));
         }
         // The table has the intercept first, the design has it after the numbers.
-        let design_order = |values: &Float64Array| -> Vec<f64> {
-            let mut values = values.values().to_vec();
-            values[..=encoder.numbers().len()].rotate_left(1);
-            values
-        };
-        let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
-        let coefficients = design_order(coefficients);
+        let numbers = encoder.numbers().len();
+        let mut standard_errors: Vec<Option<f64>> = errors.iter().collect();
+        standard_errors[..=numbers].rotate_left(1);
+        let standard_errors = (errors.null_count() < errors.len()).then_some(standard_errors);
+        let mut coefficients = coefficients.values().to_vec();
+        coefficients[..=numbers].rotate_left(1);
         let attributions = Attributions::from_artefact(artefact)?;
         Ok(Self::new(Arc::new(encoder), coefficients, standard_errors).explained(attributions))
     }
@@ -138,7 +138,7 @@ impl LinearPredictor {
     }
 
     /// Values of the design's columns in the order of [`LinearPredictor::coefficient_names`].
-    fn table_order(&self, values: &[f64]) -> Vec<f64> {
+    fn table_order<T: Copy>(&self, values: &[T]) -> Vec<T> {
         let mut values = values.to_vec();
         values[..=self.encoder.numbers().len()].rotate_right(1);
         values
@@ -189,7 +189,7 @@ impl LinearPredictor {
         let baseline = attributions.baseline(self.coefficients[self.encoder.numbers().len()]);
         let constant = |value: f64| -> ArrayRef { Arc::new(Float64Array::from_value(value, sums.len())) };
         Ok(vec![
-            attributions.lists(&self.encoder, &self.coefficients, columns, top)?,
+            Attributions::lists(&self.encoder, &[(attributions, &self.coefficients)], &|_| 0, columns, top)?,
             constant(baseline),
             // Nothing is approximated.
             Arc::new(Float64Array::from(sums.clone())),
@@ -225,7 +225,67 @@ impl LinearPredictor {
         )?;
         let mut tables = first.encoder.to_tables()?;
         tables.push(("coefficients".into(), table));
+        if let Some(attributions) = Self::attributions_of(predictors) {
+            tables.push(Attributions::several_to_table(&attributions, &first.encoder)?);
+        }
         Ok(tables)
+    }
+
+    /// The attributions of every class; none in models that were stored before there were such.
+    fn attributions_of(predictors: &[Self]) -> Option<Vec<&Attributions>> {
+        predictors.iter().map(|p| p.attributions.as_ref()).collect()
+    }
+
+    /// The coefficients of each class, with what the classes have in common taken out of each column: the predictors then add up to 0
+    /// whatever rule decided between equal models.
+    fn centred(predictors: &[Self]) -> Vec<Vec<f64>> {
+        let width = predictors.first().map_or(0, |p| p.coefficients.len());
+        let mean =
+            |i: usize| predictors.iter().map(|p| p.coefficients[i]).sum::<f64>() / predictors.len().max(1) as f64;
+        let means: Vec<f64> = (0..width).map(mean).collect();
+        let of_class = |p: &Self| p.coefficients.iter().zip(&means).map(|(c, mean)| c - mean).collect();
+        predictors.iter().map(of_class).collect()
+    }
+
+    /// `ML.GLOBAL_EXPLAIN` of all classes together.
+    pub(super) fn global_explanation_of(predictors: &[Self]) -> Result<RecordBatch> {
+        match (Self::attributions_of(predictors), predictors.first()) {
+            (Some(attributions), Some(first)) => Attributions::global_of(&attributions, &first.encoder),
+            _ => Err(missing("GLOBAL_EXPLAIN")),
+        }
+    }
+
+    /// The columns of [`explained_fields`](super::attribution::explained_fields) for rows, each by the centred predictor of its class in
+    /// `classes`.
+    pub(super) fn class_explanation(
+        predictors: &[Self],
+        columns: &[ArrayRef],
+        classes: &[usize],
+        top: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let (Some(attributions), Some(first)) = (Self::attributions_of(predictors), predictors.first()) else {
+            return Err(missing("EXPLAIN_PREDICT"));
+        };
+        let centred = Self::centred(predictors);
+        let explained: Vec<(&Attributions, &[f64])> = attributions
+            .iter()
+            .copied()
+            .zip(centred.iter().map(Vec::as_slice))
+            .collect();
+        let intercept = first.encoder.numbers().len();
+        let baselines: Vec<f64> = explained.iter().map(|(a, c)| a.baseline(c[intercept])).collect();
+        let sums = Self::sums_of(predictors, columns)?;
+        let prediction = |(row, class): (usize, &usize)| {
+            sums[*class][row] - sums.iter().map(|s| s[row]).sum::<f64>() / sums.len() as f64
+        };
+        let predictions = classes.iter().enumerate().map(prediction);
+        Ok(vec![
+            Attributions::lists(&first.encoder, &explained, &|row| classes[row], columns, top)?,
+            Arc::new(Float64Array::from_iter_values(classes.iter().map(|c| baselines[*c]))),
+            Arc::new(Float64Array::from_iter_values(predictions)),
+            // Nothing is approximated.
+            Arc::new(Float64Array::from_value(0.0, classes.len())),
+        ])
     }
 
     /// Reads back what [`LinearPredictor::tables_of`] gave for so many classes.
@@ -244,7 +304,12 @@ impl LinearPredictor {
             values[..=numbers].rotate_left(1);
             Self::new(Arc::clone(&encoder), values, None)
         };
-        Ok(coefficients.values().chunks_exact(width).map(of_class).collect())
+        let mut predictors: Vec<Self> = coefficients.values().chunks_exact(width).map(of_class).collect();
+        let attributions = Attributions::several_from_artefact(artefact, classes)?;
+        for (predictor, attributions) in predictors.iter_mut().zip(attributions) {
+            predictor.attributions = Some(attributions);
+        }
+        Ok(predictors)
     }
 
     /// `ML.WEIGHTS` of several classes: the rows of each, with its name.
@@ -287,7 +352,7 @@ impl LinearPredictor {
     /// Every coefficient, the intercept last: in the units of the features, or of standardised numbers.
     fn weights(&self, standardize: bool) -> Vec<Weight> {
         let numbers = self.encoder.numbers();
-        let error = |at: usize| self.standard_errors.as_ref().map(|errors| errors[at]);
+        let error = |at: usize| self.standard_errors.as_ref().and_then(|errors| errors[at]);
         let mut weights = vec![];
         let mut intercept = self.coefficients[numbers.len()];
         for (at, number) in numbers.iter().enumerate() {
