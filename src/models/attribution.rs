@@ -107,7 +107,8 @@ impl Attributions {
     pub(super) fn several_to_table(all: &[&Self], encoder: &Encoder) -> Result<(String, RecordBatch)> {
         let features = encoder.feature_columns();
         let classes = (0..all.len() as u32).flat_map(|class| features.iter().map(move |_| class));
-        let names = all.iter().flat_map(|_| features.iter().map(|f| &f.name));
+        // Arrow wants to know how many there are.
+        let names: Vec<&String> = all.iter().flat_map(|_| features.iter().map(|f| &f.name)).collect();
         let means = all.iter().flat_map(|a| a.means.iter().copied());
         let importance = all.iter().flat_map(|a| a.importance.iter().copied());
         let columns: [(&str, ArrayRef); 4] = [
