@@ -1,5 +1,6 @@
 //! How much each feature adds to a linear predictor: exact Shapley values, which for a linear model are each feature's part of the sum
-//! less its mean over the training rows (Lundberg & Lee, *A Unified Approach to Interpreting Model Predictions*, 2017).
+//! less its mean over the training rows (Lundberg & Lee, *A Unified Approach to Interpreting Model Predictions*, 2017). A product's part is
+//! shared equally by its factors.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::features::encode::{Encoder, table_column};
 use crate::kernels::block::Block;
+use crate::models::terms::Terms;
 use crate::models::{Artefact, FitContext, field};
 
 /// The table that holds them in an artefact.
@@ -42,16 +44,16 @@ fn features_of_design(encoder: &Encoder) -> Vec<Option<usize>> {
 }
 
 impl Attributions {
-    /// Of the rows of `block` for which `counts` is true, by coefficients of its design.
+    /// Of the rows of `block` for which `counts` is true, by coefficients of its design; with `terms`, those are in the place of numbers.
     pub(super) fn of(
-        encoder: &Encoder,
+        (encoder, terms): (&Encoder, Option<&Terms>),
         block: &Block<f64>,
         coefficients: &[f64],
         counts: &(dyn Fn(usize) -> bool + Sync),
         context: &FitContext<'_>,
     ) -> Self {
         let feature_count = encoder.feature_columns().len();
-        let parts = Parts::new(encoder, block, coefficients);
+        let parts = Parts::new((encoder, terms), block, coefficients);
         let chunks = block.row_count.div_ceil(CHUNK);
         let sum_up = |each: &(dyn Fn(f64, usize) -> f64 + Sync)| -> (Vec<f64>, f64) {
             let of_chunk = |chunk: usize| {
@@ -177,16 +179,19 @@ impl Attributions {
     /// `top_feature_attributions` of rows: for each the `top` features that add or take most, largest first. Each row is explained by one
     /// of several predictors, `of_row`.
     pub(super) fn lists(
-        encoder: &Encoder,
+        (encoder, terms): (&Encoder, Option<&Terms>),
         predictors: &[(&Self, &[f64])],
         of_row: &dyn Fn(usize) -> usize,
         columns: &[ArrayRef],
         top: usize,
     ) -> Result<ArrayRef> {
-        let block = encoder.encode::<f64>(columns)?;
+        let mut block = encoder.encode::<f64>(columns)?;
+        if let Some(terms) = terms {
+            block = terms.expand(block);
+        }
         let parts: Vec<Parts<'_>> = predictors
             .iter()
-            .map(|(_, coefficients)| Parts::new(encoder, &block, coefficients))
+            .map(|(_, coefficients)| Parts::new((encoder, terms), &block, coefficients))
             .collect();
         let used = used_features(encoder);
         let mut added = vec![0.0; encoder.feature_columns().len()];
@@ -260,16 +265,23 @@ fn largest_first(values: &[f64], top: usize) -> Vec<usize> {
 struct Parts<'a> {
     block: &'a Block<f64>,
     coefficients: &'a [f64],
-    number_sources: Vec<usize>,
+    /// A number's place, a feature that it comes from, and that feature's share of it.
+    shares: Vec<(usize, usize, f64)>,
     code_sources: Vec<usize>,
     /// Where each code column's coefficients begin.
     offsets: Vec<usize>,
 }
 
 impl<'a> Parts<'a> {
-    fn new(encoder: &Encoder, block: &'a Block<f64>, coefficients: &'a [f64]) -> Self {
+    fn new((encoder, terms): (&Encoder, Option<&Terms>), block: &'a Block<f64>, coefficients: &'a [f64]) -> Self {
         let mut offsets = vec![];
-        let mut at = encoder.numbers().len() + 1;
+        let mut at = block.number_count + 1;
+        let source = |number: usize| encoder.numbers()[number].source;
+        let mut shares = vec![];
+        for place in 0..block.number_count {
+            let numbers = terms.map_or_else(|| vec![place], |terms| terms.numbers(place));
+            shares.extend(numbers.iter().map(|n| (place, source(*n), 1.0 / numbers.len() as f64)));
+        }
         for column in encoder.codes() {
             offsets.push(at);
             at += column.level_count() as usize;
@@ -277,7 +289,7 @@ impl<'a> Parts<'a> {
         Self {
             block,
             coefficients,
-            number_sources: encoder.numbers().iter().map(|n| n.source).collect(),
+            shares,
             code_sources: encoder.codes().iter().map(|c| c.source).collect(),
             offsets,
         }
@@ -286,9 +298,9 @@ impl<'a> Parts<'a> {
     /// Writes row `row`'s parts; a category that was never seen adds nothing.
     fn of_row(&self, row: usize, parts: &mut [f64]) {
         parts.fill(0.0);
-        let numbers = self.block.row_numbers(row).iter().zip(self.coefficients);
-        for ((number, coefficient), source) in numbers.zip(&self.number_sources) {
-            parts[*source] += number * coefficient;
+        let numbers = self.block.row_numbers(row);
+        for (place, source, share) in &self.shares {
+            parts[*source] += share * (numbers[*place] * self.coefficients[*place]);
         }
         let codes = self.block.row_codes(row).iter().zip(&self.block.levels);
         for (((code, levels), offset), source) in codes.zip(&self.offsets).zip(&self.code_sources) {

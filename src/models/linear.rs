@@ -16,9 +16,10 @@ use crate::error::{Error, Result};
 use crate::features::encode::{Encoder, EncoderOptions, Scaling};
 use crate::models::attribution::{Attributions, explained_fields};
 use crate::models::design::{CATEGORY_ENCODING, Coding, FIT_INTERCEPT};
-use crate::models::normal_equations::{encoder_names, redundancy};
+use crate::models::normal_equations::{design_names, encoder_names, redundancy};
 use crate::models::predictor::LinearPredictor;
 use crate::models::regression::{self, LABEL, Targets};
+use crate::models::terms::Expansion;
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, L1, Model, ModelType, Parts, Pass, Roles, Rows,
     TrainingInfo, field, least_squares,
@@ -84,64 +85,115 @@ impl ModelType for LinearRegression {
 
     fn fit(&self, rows: &dyn Rows, roles: &Roles, options: &Options, context: &FitContext<'_>) -> Result<Fitted> {
         context.observer.started("linear regression", rows.row_count(), 1);
-        let begun = Instant::now();
-        let targets = Targets::read(NAME, rows, roles, context)?;
-        let encoding = EncoderOptions {
-            scaling: Scaling::PopulationDeviation,
-            center: true,
-            max_categories: 1_000,
-        };
-        let (encoder, mut notices) = Encoder::learn(rows, &roles.features, &encoding, context)?;
-        let coding = Coding::of(options);
-        let encoder = coding.encoder(encoder);
-        let block = encoder.encode_rows::<f64>(rows, &roles.features, context)?;
-        let (l1, l2) = (options.float("l1", 0.0), options.float("l2", 0.0));
-        let found = least_squares::fit(NAME, &block, &targets, coding, (l1, l2), context)?;
-        notices.extend(redundancy(&found.redundant, &encoder_names(&encoder), (l1, l2)));
-        let learned_from = |row: usize| targets.weights[row] > 0.0;
-        let attributions = Attributions::of(&encoder, &block, &found.coefficients, &learned_from, context);
-        let count = targets.count();
-        let pass = Pass {
-            loss: Some(found.squared_errors / count),
-            duration_ms: begun.elapsed().as_secs_f64() * 1e3,
-            ..Pass::default()
-        };
-        context.observer.pass(&pass);
-        notices.iter().for_each(|notice| context.observer.notice(notice));
-        Ok(Fitted {
-            model: Arc::new(LinearModel {
-                predictor: LinearPredictor::new(Arc::new(encoder), found.coefficients, found.standard_errors)
-                    .explained(Some(attributions)),
-                label: targets.name,
-                l1,
-                l2,
-                freedom: Some(found.freedom),
-            }),
-            info: TrainingInfo {
-                passes: vec![pass],
-                notices,
-                row_count: count as u64,
-                ..TrainingInfo::default()
-            },
-            row_scores: None,
-        })
+        fit(LINEAR, rows, roles, options, context)
     }
 
     fn load(&self, artefact: &Artefact) -> Result<Arc<dyn Model>> {
-        Ok(Arc::new(LinearModel {
-            predictor: LinearPredictor::from_artefact(artefact)?,
-            label: artefact.setting("label")?,
-            l1: artefact.optional("l1")?.unwrap_or(0.0),
-            l2: artefact.setting("l2")?,
-            freedom: artefact.setting("degrees_of_freedom").ok(),
-        }))
+        load(LINEAR, artefact)
     }
 }
 
-/// A trained linear regression.
+/// What a linear regression is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// What begins messages.
+    pub(super) verb: &'static str,
+    pub(super) model_type: &'static str,
+    /// The powers and products that stand in the place of numbers, if any do.
+    pub(super) expansion: Option<Expansion>,
+}
+
+const LINEAR: Kind = Kind {
+    verb: NAME,
+    model_type: "linear_reg",
+    expansion: None,
+};
+
+/// Fits a regression of this kind.
+///
+/// # Errors
+/// Rows that cannot be learned from, too many terms, too little memory, or cancellation.
+pub(super) fn fit(
+    kind: Kind,
+    rows: &dyn Rows,
+    roles: &Roles,
+    options: &Options,
+    context: &FitContext<'_>,
+) -> Result<Fitted> {
+    let begun = Instant::now();
+    let targets = Targets::read(kind.verb, rows, roles, context)?;
+    let encoding = EncoderOptions {
+        scaling: Scaling::PopulationDeviation,
+        center: true,
+        max_categories: 1_000,
+    };
+    let (encoder, mut notices) = Encoder::learn(rows, &roles.features, &encoding, context)?;
+    let coding = Coding::of(options);
+    let encoder = coding.encoder(encoder);
+    let terms = kind.expansion.map(|e| e.terms(kind.verb, &encoder)).transpose()?;
+    let mut block = encoder.encode_rows::<f64>(rows, &roles.features, context)?;
+    let mut names = encoder_names(&encoder);
+    if let Some(terms) = &terms {
+        block = terms.expand_rows(block, context)?;
+        names = design_names(terms.names(&encoder).into_iter(), &encoder);
+    }
+    let (l1, l2) = (options.float("l1", 0.0), options.float("l2", 0.0));
+    let found = least_squares::fit(kind.verb, &block, &targets, coding, (l1, l2), context)?;
+    notices.extend(redundancy(&found.redundant, &names, (l1, l2)));
+    let learned_from = |row: usize| targets.weights[row] > 0.0;
+    let columns = (&encoder, terms.as_ref());
+    let attributions = Attributions::of(columns, &block, &found.coefficients, &learned_from, context);
+    let count = targets.count();
+    let pass = Pass {
+        loss: Some(found.squared_errors / count),
+        duration_ms: begun.elapsed().as_secs_f64() * 1e3,
+        ..Pass::default()
+    };
+    context.observer.pass(&pass);
+    notices.iter().for_each(|notice| context.observer.notice(notice));
+    let predictor =
+        LinearPredictor::with_terms(Arc::new(encoder), terms, found.coefficients, found.standard_errors);
+    Ok(Fitted {
+        model: Arc::new(LinearModel {
+            predictor: predictor.explained(Some(attributions)),
+            kind,
+            label: targets.name,
+            l1,
+            l2,
+            freedom: Some(found.freedom),
+        }),
+        info: TrainingInfo {
+            passes: vec![pass],
+            notices,
+            row_count: count as u64,
+            ..TrainingInfo::default()
+        },
+        row_scores: None,
+    })
+}
+
+/// Reads back what the model of a fit of this kind stored.
+///
+/// # Errors
+/// An artefact that is none.
+pub(super) fn load(kind: Kind, artefact: &Artefact) -> Result<Arc<dyn Model>> {
+    let encoder = Encoder::from_artefact(artefact)?;
+    let terms = kind.expansion.map(|e| e.terms(kind.verb, &encoder)).transpose()?;
+    Ok(Arc::new(LinearModel {
+        predictor: LinearPredictor::with_encoder(artefact, encoder, terms)?,
+        kind,
+        label: artefact.setting("label")?,
+        l1: artefact.optional("l1")?.unwrap_or(0.0),
+        l2: artefact.setting("l2")?,
+        freedom: artefact.setting("degrees_of_freedom").ok(),
+    }))
+}
+
+/// A trained regression.
 #[derive(Debug)]
 struct LinearModel {
     predictor: LinearPredictor,
+    kind: Kind,
     label: String,
     l1: f64,
     l2: f64,
@@ -151,7 +203,7 @@ struct LinearModel {
 
 impl Model for LinearModel {
     fn model_type(&self) -> &'static str {
-        LinearRegression.name()
+        self.kind.model_type
     }
 
     fn feature_columns(&self) -> &[FeatureColumn] {
@@ -224,9 +276,10 @@ impl Model for LinearModel {
                 };
                 self.predictor.advanced_weight_table(standardize, freedom).map(Some)
             }
-            "GLOBAL_EXPLAIN" if options.bool("class_level_explain", false) => Err(Error::request(
-                "ML.GLOBAL_EXPLAIN: option 'class_level_explain' is for classifiers, and this is a linear_reg; leave it out",
-            )),
+            "GLOBAL_EXPLAIN" if options.bool("class_level_explain", false) => Err(Error::request(format!(
+                "ML.GLOBAL_EXPLAIN: option 'class_level_explain' is for classifiers, and this is a {}; leave it out",
+                self.kind.model_type
+            ))),
             "GLOBAL_EXPLAIN" => self.predictor.global_explanation().map(Some),
             _ => Ok(None),
         }
@@ -237,6 +290,10 @@ impl Model for LinearModel {
         settings.insert("label".into(), self.label.clone().into());
         settings.insert("l1".into(), self.l1.into());
         settings.insert("l2".into(), self.l2.into());
+        if let Some(expansion) = self.kind.expansion {
+            settings.insert("degree".into(), expansion.degree.into());
+            settings.insert("interactions".into(), expansion.interactions.into());
+        }
         if let Some(freedom) = self.freedom {
             settings.insert("degrees_of_freedom".into(), freedom.into());
         }

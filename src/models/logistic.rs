@@ -318,7 +318,7 @@ impl ModelType for LogisticRegression {
         }
         info.notices = notices;
         let learned_from = |row: usize| classes[row] != NO_LABEL;
-        let attributions = Attributions::of(&encoder, &block, &full.coefficients, &learned_from, context);
+        let attributions = Attributions::of((&encoder, None), &block, &full.coefficients, &learned_from, context);
         let model = LogisticModel {
             predictor: LinearPredictor::new(Arc::new(encoder), full.coefficients, full.standard_errors)
                 .explained(Some(attributions)),

@@ -22,10 +22,12 @@ mod multiclass;
 mod multinomial;
 mod normal_equations;
 pub mod pca;
+pub mod polynomial;
 mod predictor;
 mod regression;
 pub mod search;
 pub mod split;
+mod terms;
 pub mod transform;
 pub mod transform_only;
 
@@ -48,6 +50,7 @@ pub static MODELS: &[&dyn ModelType] = &[
     &kmeans::KMeans,
     &logistic::LogisticRegression,
     &linear::LinearRegression,
+    &polynomial::PolynomialRegression,
     &factorization::Factorization,
     &hierarchical::Hierarchical,
     &pca::Pca,

@@ -86,7 +86,7 @@ pub(super) fn fit(
     for class in 0..labels.count() {
         context.check_cancelled()?;
         let of_class = solver.of_class(&centred, class);
-        let attributions = Attributions::of(&encoder, data.block, &of_class, &learned_from, context);
+        let attributions = Attributions::of((&encoder, None), data.block, &of_class, &learned_from, context);
         let coefficients = solver.of_class(&solution.coefficients, class);
         predictors.push(LinearPredictor::new(Arc::clone(&encoder), coefficients, None).explained(Some(attributions)));
     }
