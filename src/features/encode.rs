@@ -404,6 +404,12 @@ impl Encoder {
         Ok((Self::new(columns, numbers, codes), notices))
     }
 
+    /// The same encoder with numbers that are scaled as before but not moved.
+    pub fn uncentred(mut self) -> Self {
+        self.numbers.iter_mut().for_each(|number| number.shift = 0.0);
+        self
+    }
+
     /// The statistics of every column, merged in the order of the rows.
     fn statistics(
         rows: &dyn Rows,

@@ -1,9 +1,13 @@
 //! How much each feature adds to a linear predictor: exact Shapley values, which for a linear model are each feature's part of the sum
-//! less its mean over the training rows (Lundberg & Lee, *A Unified Approach to Interpreting Model Predictions*, 2017).
+//! less its mean over the training rows (Lundberg & Lee, *A Unified Approach to Interpreting Model Predictions*, 2017). A product's part is
+//! shared equally by its factors.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray, UInt32Array,
+};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields, Float64Type};
 use rayon::prelude::*;
@@ -11,6 +15,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::features::encode::{Encoder, table_column};
 use crate::kernels::block::Block;
+use crate::models::terms::Terms;
 use crate::models::{Artefact, FitContext, field};
 
 /// The table that holds them in an artefact.
@@ -39,16 +44,16 @@ fn features_of_design(encoder: &Encoder) -> Vec<Option<usize>> {
 }
 
 impl Attributions {
-    /// Of the rows of `block` for which `counts` is true, by coefficients of its design.
+    /// Of the rows of `block` for which `counts` is true, by coefficients of its design; with `terms`, those are in the place of numbers.
     pub(super) fn of(
-        encoder: &Encoder,
+        (encoder, terms): (&Encoder, Option<&Terms>),
         block: &Block<f64>,
         coefficients: &[f64],
         counts: &(dyn Fn(usize) -> bool + Sync),
         context: &FitContext<'_>,
     ) -> Self {
         let feature_count = encoder.feature_columns().len();
-        let parts = Parts::new(encoder, block, coefficients);
+        let parts = Parts::new((encoder, terms), block, coefficients);
         let chunks = block.row_count.div_ceil(CHUNK);
         let sum_up = |each: &(dyn Fn(f64, usize) -> f64 + Sync)| -> (Vec<f64>, f64) {
             let of_chunk = |chunk: usize| {
@@ -100,36 +105,70 @@ impl Attributions {
         Ok((TABLE.into(), RecordBatch::try_from_iter(columns)?))
     }
 
+    /// The table of an artefact of several classes, class by class.
+    pub(super) fn several_to_table(all: &[&Self], encoder: &Encoder) -> Result<(String, RecordBatch)> {
+        let features = encoder.feature_columns();
+        let classes = (0..all.len() as u32).flat_map(|class| features.iter().map(move |_| class));
+        // Arrow wants to know how many there are.
+        let names: Vec<&String> = all.iter().flat_map(|_| features.iter().map(|f| &f.name)).collect();
+        let means = all.iter().flat_map(|a| a.means.iter().copied());
+        let importance = all.iter().flat_map(|a| a.importance.iter().copied());
+        let columns: [(&str, ArrayRef); 4] = [
+            ("class", Arc::new(UInt32Array::from_iter_values(classes))),
+            ("feature", Arc::new(StringArray::from_iter_values(names))),
+            ("mean", Arc::new(Float64Array::from_iter_values(means))),
+            ("importance", Arc::new(Float64Array::from_iter_values(importance))),
+        ];
+        Ok((TABLE.into(), RecordBatch::try_from_iter(columns)?))
+    }
+
     /// Reads back what [`Attributions::to_table`] gave; none of models that were stored before there was such a table.
     pub(super) fn from_artefact(artefact: &Artefact) -> Result<Option<Self>> {
+        Ok(Self::several_from_artefact(artefact, 1)?.pop())
+    }
+
+    /// Reads back what [`Attributions::several_to_table`] gave for so many classes; nothing of models that were stored before there was such
+    /// a table.
+    pub(super) fn several_from_artefact(artefact: &Artefact, classes: usize) -> Result<Vec<Self>> {
         let Ok(table) = artefact.table(TABLE) else {
-            return Ok(None);
+            return Ok(vec![]);
         };
-        let numbers = |name: &str| -> Result<Vec<f64>> {
-            let column = table_column(artefact, table, name, &DataType::Float64)?;
-            Ok(column.as_primitive::<Float64Type>().values().to_vec())
-        };
-        let found = Self {
-            means: numbers("mean")?,
-            importance: numbers("importance")?,
-        };
-        if found.means.len() != artefact.features.len() {
+        let numbers = |name: &str| table_column(artefact, table, name, &DataType::Float64);
+        let (means, importance) = (numbers("mean")?, numbers("importance")?);
+        let (means, importance) = (
+            means.as_primitive::<Float64Type>().values(),
+            importance.as_primitive::<Float64Type>().values(),
+        );
+        let feature_count = artefact.features.len();
+        if feature_count == 0 || means.len() != feature_count * classes {
             return Err(artefact.corrupt("its attributions do not fit its features"));
         }
-        Ok(Some(found))
+        let of_class = |(means, importance): (&[f64], &[f64])| Self {
+            means: means.to_vec(),
+            importance: importance.to_vec(),
+        };
+        let pairs = means
+            .chunks_exact(feature_count)
+            .zip(importance.chunks_exact(feature_count));
+        Ok(pairs.map(of_class).collect())
     }
 
     /// `ML.GLOBAL_EXPLAIN`: the features with the mean of what each adds or takes, largest first.
     pub(super) fn global(&self, encoder: &Encoder) -> Result<RecordBatch> {
-        let order = largest_first(&self.importance, usize::MAX);
+        Self::global_of(from_ref(&self), encoder)
+    }
+
+    /// `ML.GLOBAL_EXPLAIN` of several classes together: the mean over the classes.
+    pub(super) fn global_of(all: &[&Self], encoder: &Encoder) -> Result<RecordBatch> {
+        let mean = |feature: usize| all.iter().map(|a| a.importance[feature]).sum::<f64>() / all.len().max(1) as f64;
+        let importance: Vec<f64> = (0..encoder.feature_columns().len()).map(mean).collect();
+        let order = largest_first(&importance, usize::MAX);
         let names = order.iter().map(|f| &encoder.feature_columns()[*f].name);
         let columns: [(&str, ArrayRef); 2] = [
             ("feature", Arc::new(StringArray::from_iter_values(names))),
             (
                 "attribution",
-                Arc::new(Float64Array::from_iter_values(
-                    order.iter().map(|f| self.importance[*f]),
-                )),
+                Arc::new(Float64Array::from_iter_values(order.iter().map(|f| importance[*f]))),
             ),
         ];
         Ok(RecordBatch::try_from_iter_with_nullable(
@@ -137,22 +176,31 @@ impl Attributions {
         )?)
     }
 
-    /// `top_feature_attributions` of rows: for each the `top` features that add or take most, largest first.
+    /// `top_feature_attributions` of rows: for each the `top` features that add or take most, largest first. Each row is explained by one
+    /// of several predictors, `of_row`.
     pub(super) fn lists(
-        &self,
-        encoder: &Encoder,
-        coefficients: &[f64],
+        (encoder, terms): (&Encoder, Option<&Terms>),
+        predictors: &[(&Self, &[f64])],
+        of_row: &dyn Fn(usize) -> usize,
         columns: &[ArrayRef],
         top: usize,
     ) -> Result<ArrayRef> {
-        let block = encoder.encode::<f64>(columns)?;
-        let parts = Parts::new(encoder, &block, coefficients);
+        let mut block = encoder.encode::<f64>(columns)?;
+        if let Some(terms) = terms {
+            block = terms.expand(block);
+        }
+        let parts: Vec<Parts<'_>> = predictors
+            .iter()
+            .map(|(_, coefficients)| Parts::new((encoder, terms), &block, coefficients))
+            .collect();
         let used = used_features(encoder);
         let mut added = vec![0.0; encoder.feature_columns().len()];
         let (mut names, mut values, mut lengths) = (vec![], vec![], vec![]);
         for row in 0..block.row_count {
-            parts.of_row(row, &mut added);
-            added.iter_mut().zip(&self.means).for_each(|(part, mean)| *part -= mean);
+            let predictor = of_row(row);
+            parts[predictor].of_row(row, &mut added);
+            let means = &predictors[predictor].0.means;
+            added.iter_mut().zip(means).for_each(|(part, mean)| *part -= mean);
             let order = largest_first(&added, usize::MAX);
             let listed = order.into_iter().filter(|f| used[*f]).take(top);
             let before = names.len();
@@ -217,16 +265,23 @@ fn largest_first(values: &[f64], top: usize) -> Vec<usize> {
 struct Parts<'a> {
     block: &'a Block<f64>,
     coefficients: &'a [f64],
-    number_sources: Vec<usize>,
+    /// A number's place, a feature that it comes from, and that feature's share of it.
+    shares: Vec<(usize, usize, f64)>,
     code_sources: Vec<usize>,
     /// Where each code column's coefficients begin.
     offsets: Vec<usize>,
 }
 
 impl<'a> Parts<'a> {
-    fn new(encoder: &Encoder, block: &'a Block<f64>, coefficients: &'a [f64]) -> Self {
+    fn new((encoder, terms): (&Encoder, Option<&Terms>), block: &'a Block<f64>, coefficients: &'a [f64]) -> Self {
         let mut offsets = vec![];
-        let mut at = encoder.numbers().len() + 1;
+        let mut at = block.number_count + 1;
+        let source = |number: usize| encoder.numbers()[number].source;
+        let mut shares = vec![];
+        for place in 0..block.number_count {
+            let numbers = terms.map_or_else(|| vec![place], |terms| terms.numbers(place));
+            shares.extend(numbers.iter().map(|n| (place, source(*n), 1.0 / numbers.len() as f64)));
+        }
         for column in encoder.codes() {
             offsets.push(at);
             at += column.level_count() as usize;
@@ -234,7 +289,7 @@ impl<'a> Parts<'a> {
         Self {
             block,
             coefficients,
-            number_sources: encoder.numbers().iter().map(|n| n.source).collect(),
+            shares,
             code_sources: encoder.codes().iter().map(|c| c.source).collect(),
             offsets,
         }
@@ -243,9 +298,9 @@ impl<'a> Parts<'a> {
     /// Writes row `row`'s parts; a category that was never seen adds nothing.
     fn of_row(&self, row: usize, parts: &mut [f64]) {
         parts.fill(0.0);
-        let numbers = self.block.row_numbers(row).iter().zip(self.coefficients);
-        for ((number, coefficient), source) in numbers.zip(&self.number_sources) {
-            parts[*source] += number * coefficient;
+        let numbers = self.block.row_numbers(row);
+        for (place, source, share) in &self.shares {
+            parts[*source] += share * (numbers[*place] * self.coefficients[*place]);
         }
         let codes = self.block.row_codes(row).iter().zip(&self.block.levels);
         for (((code, levels), offset), source) in codes.zip(&self.offsets).zip(&self.code_sources) {

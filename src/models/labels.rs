@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, UInt32Array};
 use datafusion::arrow::compute::kernels::cmp::eq;
-use datafusion::arrow::compute::{cast, concat, take};
+use datafusion::arrow::compute::{cast, concat, concat_batches, take};
 use datafusion::arrow::datatypes::{
     DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -359,6 +359,24 @@ impl Labels {
     /// The values at these positions.
     pub(super) fn column(&self, positions: impl Iterator<Item = u32>) -> Result<ArrayRef> {
         Ok(take(&self.values, &UInt32Array::from_iter_values(positions), None)?)
+    }
+
+    /// The rows of a table of each class, one below the other, each with its class in a first column that is named like the label.
+    pub(super) fn by_class(&self, tables: &[RecordBatch]) -> Result<RecordBatch> {
+        let Some(first) = tables.first() else {
+            return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
+        };
+        let all = concat_batches(&first.schema(), tables)?;
+        let classes = (0u32..)
+            .zip(tables)
+            .flat_map(|(class, t)| std::iter::repeat_n(class, t.num_rows()));
+        let mut columns = vec![(self.name.clone(), self.column(classes)?)];
+        let names = all.schema();
+        let names = names.fields().iter().map(|f| f.name().clone());
+        columns.extend(names.zip(all.columns().iter().cloned()));
+        Ok(RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )?)
     }
 
     /// The class of each row of a column of labels: none where it is NULL. `function` names the caller in messages.

@@ -24,9 +24,10 @@ use crate::features::values::CHUNK;
 use crate::kernels::gram::{self, LogisticPass, design_width, linear_predictor_f64, pass_bytes, sigmoid_f64};
 use crate::metrics::classification::{Confusion, log_loss, roc_auc};
 use crate::models::attribution::{Attributions, explained_fields};
+use crate::models::design::{CATEGORY_ENCODING, Coding, Design, FIT_INTERCEPT};
 use crate::models::labels::{Labels, MAX_CLASSES, NO_LABEL, can_be_label, class_weights};
 use crate::models::multiclass::{MulticlassModel, class_lists, confusion_columns, predicted_fields};
-use crate::models::normal_equations::{Penalty, constraints, elimination_order, redundancy, redundant_columns};
+use crate::models::normal_equations::{Penalty, encoder_names, redundancy};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{
     Artefact, FEATURES, FeatureColumn, FitContext, Fitted, ID, L1, Model, ModelType, Parts, Pass, Roles, Rows, SEED,
@@ -82,6 +83,8 @@ static OPTIONS: &[OptionSpec] = &[
         help: "Penalty ½·l2·‖β‖² on the coefficients of standardised numbers and categories, beside the summed log loss.",
     },
     L1,
+    FIT_INTERCEPT,
+    CATEGORY_ENCODING,
     OptionSpec {
         name: "class_weights",
         aliases: &["class_weight"],
@@ -204,6 +207,7 @@ impl ModelType for LogisticRegression {
         let settings = Settings {
             l1: options.float("l1", 0.0),
             l2: options.float("l2", 1.0),
+            coding: Coding::of(options),
             max_iterations: options.int("max_iterations", 25) as usize,
             tolerance: options.float("tolerance", 1e-8),
         };
@@ -239,6 +243,7 @@ impl ModelType for LogisticRegression {
             max_categories: 1_000,
         };
         let (encoder, mut notices) = Encoder::learn(rows, &roles.features, &encoding, context)?;
+        let encoder = settings.coding.encoder(encoder);
         let block = encoder.encode_rows::<f64>(rows, &roles.features, context)?;
         if labels.count() > 2 {
             let data = multinomial::Data {
@@ -256,8 +261,10 @@ impl ModelType for LogisticRegression {
         // Each fold begins near its end.
         let expected_passes = EXPECTED_PASSES + if wanted >= 2 { 3 * wanted } else { 0 };
         let mut sums = gram::Rows::new(&block, &classes, expected_passes, context.compute);
+        let design = Design::new(settings.coding, &block, &|row| classes[row] != NO_LABEL);
         let problem = Problem {
             rows: &sums,
+            design: &design,
             weights,
             left_out: None,
         };
@@ -287,6 +294,7 @@ impl ModelType for LogisticRegression {
                     sums.set_folds(&folds);
                     let problem = Problem {
                         rows: &sums,
+                        design: &design,
                         weights,
                         left_out: None,
                     };
@@ -310,7 +318,7 @@ impl ModelType for LogisticRegression {
         }
         info.notices = notices;
         let learned_from = |row: usize| classes[row] != NO_LABEL;
-        let attributions = Attributions::of(&encoder, &block, &full.coefficients, &learned_from, context);
+        let attributions = Attributions::of((&encoder, None), &block, &full.coefficients, &learned_from, context);
         let model = LogisticModel {
             predictor: LinearPredictor::new(Arc::new(encoder), full.coefficients, full.standard_errors)
                 .explained(Some(attributions)),
@@ -370,6 +378,7 @@ fn positive_class(verb: &str, labels: &Labels, wanted: Option<&Value>) -> Result
 pub(super) struct Settings {
     pub(super) l1: f64,
     pub(super) l2: f64,
+    pub(super) coding: Coding,
     /// The most Newton steps.
     pub(super) max_iterations: usize,
     /// The step that moves no coefficient by more than this is the last.
@@ -381,6 +390,8 @@ pub(super) struct Settings {
 struct Problem<'a> {
     /// The rows, with their classes: 1 for the positive one, 0 for the other, [`NO_LABEL`] for rows to leave out.
     rows: &'a gram::Rows<'a>,
+    /// Its columns.
+    design: &'a Design,
     /// The weights of the classes 0 and 1.
     weights: [f64; 2],
     /// The fold to leave out.
@@ -391,7 +402,7 @@ struct Problem<'a> {
 struct Solution {
     /// One for each column of the design.
     coefficients: Vec<f64>,
-    standard_errors: Option<Vec<f64>>,
+    standard_errors: Option<Vec<Option<f64>>>,
     /// The penalty that was used.
     l2: f64,
     converged: bool,
@@ -447,6 +458,12 @@ impl Problem<'_> {
         Ok(self.rows.logistic(coefficients, self.weights, self.left_out)?)
     }
 
+    /// Whether larger coefficients of the same proportions would be better ones for every row. Without an intercept they turn about 0.
+    fn separates(&self, pass: &LogisticPass) -> bool {
+        pass.lowest_one > pass.highest_zero
+            && (self.design.has_intercept() || pass.lowest_one > 0.0 && pass.highest_zero < 0.0)
+    }
+
     /// Fits with the penalty asked for, and again with a small one where that has no finite optimum.
     fn fit(
         &self,
@@ -484,7 +501,7 @@ impl Problem<'_> {
             }
         }
         let mut coefficients = vec![0.0; design_width(self.rows.block())];
-        if counts[0] > 0.0 && counts[1] > 0.0 {
+        if self.design.has_intercept() && counts[0] > 0.0 && counts[1] > 0.0 {
             coefficients[self.rows.block().number_count] = (counts[1] / counts[0]).ln();
         }
         coefficients
@@ -502,14 +519,14 @@ impl Problem<'_> {
         let mut clock = Instant::now();
         let mut coefficients = start.map_or_else(|| self.intercept_only(), <[f64]>::to_vec);
         let mut pass = self.pass(&coefficients)?;
-        let constraints = constraints(self.rows.block(), &pass.gram);
+        let constraints = self.design.constraints(&pass.gram);
         let Settings { l1, l2, .. } = *settings;
         // Whether anything else than the penalties decides between equal solutions.
         let free = l1 == 0.0 && l2 == 0.0;
         let mut redundant = vec![];
         // Fits that start from another's coefficients have had this said.
         if free || start.is_none() && width <= MAX_CHECKED_WIDTH {
-            redundant = redundant_columns(&pass.gram, self.rows.block().number_count, &constraints);
+            redundant = self.design.redundant(&pass.gram, &constraints);
         }
         let dropped: &[usize] = if free { &redundant } else { &[] };
         let penalty = Penalty {
@@ -517,7 +534,7 @@ impl Problem<'_> {
             l2,
             intercept: self.rows.block().number_count,
             constraints: if free { &constraints } else { &[] },
-            active: elimination_order(width, self.rows.block().number_count, dropped),
+            active: self.design.active(dropped),
         };
         if dropped.iter().any(|i| coefficients[*i] != 0.0) {
             dropped.iter().for_each(|i| coefficients[*i] = 0.0);
@@ -573,7 +590,7 @@ impl Problem<'_> {
             let fall = objective - next_objective;
             (coefficients, pass, objective) = (next, next_pass, next_objective);
             tell(passes, &pass, &mut clock);
-            if free && pass.lowest_one > pass.highest_zero {
+            if free && self.separates(&pass) {
                 separation = Separation::Perfect;
                 break;
             }
@@ -586,12 +603,13 @@ impl Problem<'_> {
         if passes.len() == first_pass {
             tell(passes, &pass, &mut clock);
         }
-        if separation == Separation::None && pass.lowest_one > pass.highest_zero {
+        if separation == Separation::None && self.separates(&pass) {
             separation = Separation::Perfect;
         }
-        let plain = l1 == 0.0 && self.weights == [1.0; 2] && start.is_none() && width <= MAX_ERRORS_WIDTH;
+        // A penalty's bias is no error that they could tell of.
+        let plain = free && self.weights == [1.0; 2] && start.is_none() && width <= MAX_ERRORS_WIDTH;
         let standard_errors = if plain && converged {
-            penalty.standard_errors(&pass.gram, width)
+            penalty.standard_errors(&pass.gram)
         } else {
             None
         };
@@ -609,7 +627,7 @@ impl Problem<'_> {
 impl Solution {
     /// What the user should know of the fit.
     fn notices(&self, settings: &Settings, encoder: &Encoder) -> Vec<String> {
-        let mut notices: Vec<String> = redundancy(&self.redundant, encoder, (settings.l1, settings.l2))
+        let mut notices: Vec<String> = redundancy(&self.redundant, &encoder_names(encoder), (settings.l1, settings.l2))
             .into_iter()
             .collect();
         notices.extend(self.separation.notice(settings, self.l2));
@@ -966,18 +984,7 @@ impl Model for LogisticModel {
                     return Ok(Some(all));
                 }
                 // What moves the odds of one class moves those of the other as far.
-                let twice = datafusion::arrow::compute::concat_batches(&all.schema(), [&all, &all])?;
-                let classes = self
-                    .labels
-                    .column((0..twice.num_rows()).map(|i| u32::from(i >= all.num_rows())))?;
-                let name = self.labels.name.clone();
-                let mut columns = vec![(name, classes)];
-                let names = all.schema();
-                let names = names.fields().iter().map(|f| f.name().clone());
-                columns.extend(names.zip(twice.columns().iter().cloned()));
-                Ok(Some(RecordBatch::try_from_iter_with_nullable(
-                    columns.into_iter().map(|(name, array)| (name, array, true)),
-                )?))
+                self.labels.by_class(&[all.clone(), all]).map(Some)
             }
             _ => Ok(None),
         }
@@ -1102,15 +1109,7 @@ mod tests {
             -0.229_984_521_269_520_46,
         ];
         assert_close(&column(&fitted, "coefficient"), &wanted, 1e-9);
-        let errors = [
-            0.665_664_119_185_856_7,
-            0.322_810_436_136_421_46,
-            0.314_226_430_684_040_44,
-            0.705_607_800_246_448_8,
-            0.706_473_676_225_254_8,
-            0.707_257_225_493_312_9,
-        ];
-        assert_close(&column(&fitted, "standard_error"), &errors, 1e-7);
+        assert!(column(&fitted, "standard_error").iter().all(Option::is_none));
         assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
         assert!(fitted.info.passes.len() < 8 && fitted.info.passes[0].loss.unwrap() < 0.7);
 
@@ -1206,6 +1205,52 @@ mod tests {
         ];
         assert_close(&column(&fitted, "standard_error"), &errors, 1e-7);
         assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
+    }
+
+    #[test]
+    fn without_an_intercept_and_with_dummies() {
+        let input = customers(0..40);
+        let scored = |named: &[(&str, Value)]| {
+            let free = [
+                ("label", text("churned")),
+                ("l2", Value::Int(0)),
+                ("folds", Value::Int(0)),
+            ];
+            let fitted = fit_on(&rows(input.clone(), 7), &[&free[..], named].concat(), 2).unwrap();
+            assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
+            let scores = fitted.model.score(&feature_arrays(&input)).unwrap();
+            (scores.as_primitive::<Float64Type>().values().to_vec(), fitted)
+        };
+        let none = ("fit_intercept", Value::Bool(false));
+        let dummy = ("category_encoding_method", text("dummy_encoding"));
+        let (wanted, _) = scored(&[]);
+        let (found, fitted) = scored(from_ref(&none));
+        assert!(found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-9));
+        assert_eq!(column(&fitted, "coefficient")[0], Some(0.0));
+        assert_eq!(
+            column(&fitted, "standard_error").iter().filter(|e| e.is_none()).count(),
+            1
+        );
+        let (found, fitted) = scored(from_ref(&dummy));
+        assert!(found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-9));
+        // 'basic' has a row more than the others.
+        assert_eq!(column(&fitted, "coefficient")[3], Some(0.0));
+        assert_eq!(column(&fitted, "standard_error")[3], None);
+        assert!(column(&fitted, "standard_error")[0].is_some());
+        // With neither: the errors are orthogonal to the numbers as they are and to the other plans, and not to 'basic'.
+        let (found, _) = scored(&[none, dummy]);
+        let churned = input[0].1.as_string_view();
+        let plans = input[3].1.as_string::<i32>();
+        let moment = |of: &dyn Fn(usize) -> f64| -> f64 {
+            let error = |i: usize| found[i] - f64::from(u8::from(churned.value(i) == "Yes"));
+            (0..40).map(|i| error(i) * of(i)).sum()
+        };
+        for x in [1, 2] {
+            let values = input[x].1.as_primitive::<Float64Type>();
+            assert!(moment(&|i| values.value(i)).abs() < 1e-6);
+        }
+        let of_plan = |plan: &str| moment(&|i| f64::from(u8::from(plans.value(i) == plan)));
+        assert!(of_plan("plus").abs() < 1e-6 && of_plan("pro").abs() < 1e-6 && of_plan("basic").abs() > 1e-3);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod anomalies;
 mod attribution;
 mod coordinates;
+mod design;
 mod eigen;
 mod elastic_net;
 pub mod factorization;
@@ -14,15 +15,19 @@ mod feature_values;
 pub mod hierarchical;
 pub mod kmeans;
 mod labels;
+mod least_squares;
 pub mod linear;
 pub mod logistic;
 mod multiclass;
 mod multinomial;
 mod normal_equations;
 pub mod pca;
+pub mod polynomial;
 mod predictor;
+mod regression;
 pub mod search;
 pub mod split;
+mod terms;
 pub mod transform;
 pub mod transform_only;
 
@@ -45,6 +50,7 @@ pub static MODELS: &[&dyn ModelType] = &[
     &kmeans::KMeans,
     &logistic::LogisticRegression,
     &linear::LinearRegression,
+    &polynomial::PolynomialRegression,
     &factorization::Factorization,
     &hierarchical::Hierarchical,
     &pca::Pca,
@@ -172,7 +178,8 @@ pub static ROW_FUNCTIONS: &[RowFunction] = &[
         word: "EXPLAIN_PREDICT",
         function: "ML.EXPLAIN_PREDICT",
         summary: "What a linear model predicts for each row of a query and how much each feature adds to it, beside the prediction at the \
-                  features' means: exact, largest first. A classifier's attributions are in log odds.",
+                  features' means: exact, largest first. A classifier's attributions are in log odds; of more than two classes they are of the \
+                  predicted class, in logarithms beside the mean of the classes.",
         options: TOP_K_FEATURES,
         example: "SELECT * FROM ML.EXPLAIN_PREDICT('churn', (SELECT * FROM customers), top_k_features => 3)",
     },
@@ -277,7 +284,7 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "ADVANCED_WEIGHTS",
         function: "ML.ADVANCED_WEIGHTS",
         summary: "The weights of a linear model with their standard errors and p-values (of the normal distribution), a row for each \
-                  number and each category. Errors are those of an unpenalised fit.",
+                  number and each category. Fits with a penalty or class weights have no errors, nor has a column that took no part in the fit.",
         options: ADVANCED,
         example: "SELECT * FROM ML.ADVANCED_WEIGHTS('churn') ORDER BY p_value",
     },
@@ -285,7 +292,8 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "GLOBAL_EXPLAIN",
         function: "ML.GLOBAL_EXPLAIN",
         summary: "How much each feature moves a linear model's predictions: the mean, over the training rows, of what it adds or takes \
-                  beside its mean. A classifier's attributions are in log odds.",
+                  beside its mean. A classifier's attributions are in log odds; of more than two classes, in logarithms beside the mean of the \
+                  classes, and the mean over them unless class_level_explain asks for each.",
         options: CLASS_LEVEL,
         example: "SELECT * FROM ML.GLOBAL_EXPLAIN('churn')",
     },

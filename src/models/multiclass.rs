@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 
 use crate::error::{Error, Result, list};
 use crate::metrics::multiclass::{ConfusionMatrix, Multiclass, highest};
+use crate::models::attribution::explained_fields;
 use crate::models::labels::{Labels, MAX_CLASSES};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{Artefact, FeatureColumn, Model, Parts, Rows, field};
@@ -206,6 +207,43 @@ impl Model for MulticlassModel {
         Ok(vec![said, class_lists(classes, labels, Arc::new(probs), row_count)?])
     }
 
+    fn row_fields(&self, word: &str) -> Option<Vec<FieldRef>> {
+        let mut fields = self.predict_fields();
+        match word {
+            "PREDICT" => {}
+            "EXPLAIN_PREDICT" => {
+                fields[1] = field("probability", DataType::Float64);
+                fields.extend(explained_fields());
+            }
+            _ => return None,
+        }
+        Some(fields)
+    }
+
+    fn row_columns(&self, word: &str, columns: &[ArrayRef], options: &Options) -> Result<Vec<ArrayRef>> {
+        if word != "EXPLAIN_PREDICT" {
+            return self.predict_columns(columns, options);
+        }
+        let probabilities = self.probabilities(columns)?;
+        let classes = predicted(&probabilities);
+        let of_label = classes
+            .iter()
+            .enumerate()
+            .map(|(row, class)| probabilities[*class][row]);
+        let mut answer: Vec<ArrayRef> = vec![
+            self.labels.column(classes.iter().map(|class| *class as u32))?,
+            Arc::new(Float64Array::from_iter_values(of_label)),
+        ];
+        let top = options.int("top_k_features", 5) as usize;
+        answer.extend(LinearPredictor::class_explanation(
+            &self.predictors,
+            columns,
+            &classes,
+            top,
+        )?);
+        Ok(answer)
+    }
+
     fn label(&self) -> Option<&str> {
         Some(&self.labels.name)
     }
@@ -265,11 +303,19 @@ impl Model for MulticlassModel {
     }
 
     fn describe(&self, word: &str, options: &Options) -> Result<Option<RecordBatch>> {
-        if word != "WEIGHTS" {
-            return Ok(None);
+        match word {
+            "WEIGHTS" => {
+                let standardize = options.bool("standardize", false);
+                LinearPredictor::class_weight_table(&self.predictors, &self.labels.texts()?, standardize).map(Some)
+            }
+            "GLOBAL_EXPLAIN" if options.bool("class_level_explain", false) => {
+                let explanation = |p: &LinearPredictor| p.global_explanation();
+                let tables = self.predictors.iter().map(explanation).collect::<Result<Vec<_>>>()?;
+                self.labels.by_class(&tables).map(Some)
+            }
+            "GLOBAL_EXPLAIN" => LinearPredictor::global_explanation_of(&self.predictors).map(Some),
+            _ => Ok(None),
         }
-        let standardize = options.bool("standardize", false);
-        LinearPredictor::class_weight_table(&self.predictors, &self.labels.texts()?, standardize).map(Some)
     }
 
     fn parts(&self) -> Result<Parts> {

@@ -25,12 +25,12 @@ use crate::features::Encoder;
 use crate::kernels::block::Block;
 use crate::kernels::gram::{self, Gram, design_width};
 use crate::kernels::softmax::{self, Classes, SoftmaxPass, curvature_f64, softmax_pass_f64};
+use crate::models::attribution::Attributions;
+use crate::models::design::Design;
 use crate::models::labels::Labels;
 use crate::models::logistic::{EXPECTED_PASSES, MAX_CHECKED_WIDTH, SEPARATION_L2, Separation, Settings, not_converged};
 use crate::models::multiclass::MulticlassModel;
-use crate::models::normal_equations::{
-    Penalty, SumToZero, constraints, elimination_order, redundancy, redundant_columns,
-};
+use crate::models::normal_equations::{Penalty, SumToZero, encoder_names, redundancy};
 use crate::models::predictor::LinearPredictor;
 use crate::models::{FitContext, Fitted, Pass, TrainingInfo};
 
@@ -71,22 +71,29 @@ pub(super) fn fit(
         solution = solver.solve(&raised)?;
         solution.separation = separation;
     }
-    notices.extend(redundancy(&solver.redundant, &encoder, (settings.l1, settings.l2)));
+    notices.extend(redundancy(
+        &solver.redundant,
+        &encoder_names(&encoder),
+        (settings.l1, settings.l2),
+    ));
     notices.extend(solution.separation.notice(settings, solution.l2));
     if !solution.converged {
         notices.push(not_converged(settings));
     }
     notices.iter().for_each(|notice| context.observer.notice(notice));
     let encoder = Arc::new(encoder);
-    let predictors = (0..labels.count())
-        .map(|class| {
-            LinearPredictor::new(
-                Arc::clone(&encoder),
-                solver.of_class(&solution.coefficients, class),
-                None,
-            )
-        })
-        .collect();
+    // Explanations must not depend on which of the equal models the fit came to.
+    let mut centred = solution.coefficients.clone();
+    solver.center(&mut centred);
+    let learned_from = |row: usize| usize::from(data.classes[row]) < labels.count();
+    let mut predictors = vec![];
+    for class in 0..labels.count() {
+        context.check_cancelled()?;
+        let of_class = solver.of_class(&centred, class);
+        let attributions = Attributions::of((&encoder, None), data.block, &of_class, &learned_from, context);
+        let coefficients = solver.of_class(&solution.coefficients, class);
+        predictors.push(LinearPredictor::new(Arc::clone(&encoder), coefficients, None).explained(Some(attributions)));
+    }
     let row_count = data
         .classes
         .iter()
@@ -152,6 +159,7 @@ struct Solver<'a> {
     width: usize,
     /// XᵀWX, W being the weights of the rows' classes.
     plain: Gram,
+    design: Design,
     constraints: Vec<SumToZero>,
     /// Columns that say nothing that columns before them do not.
     redundant: Vec<usize>,
@@ -197,10 +205,12 @@ impl<'a> Solver<'a> {
         let weight = |class: &u8| data.class_weights.get(usize::from(*class)).copied().unwrap_or(0.0);
         let row_weights: Vec<f64> = data.classes.iter().map(weight).collect();
         let plain = grams.weighted(Some(&row_weights), None)?;
-        let constraints = constraints(block, &plain);
+        let learned_from = |row: usize| usize::from(data.classes[row]) < classes;
+        let design = Design::new(settings.coding, block, &learned_from);
+        let constraints = design.constraints(&plain);
         let free = settings.l1 == 0.0 && settings.l2 == 0.0;
         let redundant = if free || width <= MAX_CHECKED_WIDTH {
-            redundant_columns(&plain, block.number_count, &constraints)
+            design.redundant(&plain, &constraints)
         } else {
             vec![]
         };
@@ -215,6 +225,7 @@ impl<'a> Solver<'a> {
             method,
             width,
             plain,
+            design,
             constraints,
             redundant,
             probabilities: vec![0.0; block.row_count * classes],
@@ -280,6 +291,9 @@ impl<'a> Solver<'a> {
         let logarithms: Vec<f64> = totals.iter().map(|t| t.max(f64::MIN_POSITIVE).ln()).collect();
         let mean = logarithms.iter().sum::<f64>() / self.classes() as f64;
         let mut coefficients = vec![0.0; self.width * self.classes()];
+        if !self.design.has_intercept() {
+            return coefficients;
+        }
         let at = self.intercept() * self.classes();
         for (c, l) in coefficients[at..].iter_mut().zip(&logarithms) {
             *c = l - mean;
@@ -301,7 +315,7 @@ impl<'a> Solver<'a> {
                 l2: settings.l2,
                 intercept: self.intercept(),
                 constraints: if free { &held } else { &[] },
-                active: elimination_order(self.width, self.intercept(), if free { &redundant } else { &[] }),
+                active: self.design.active(if free { &redundant } else { &[] }),
             },
             ties: (0..self.width).map(tie).collect(),
         };

@@ -12,7 +12,6 @@ use faer::{MatMut, Par};
 
 use crate::error::list;
 use crate::features::Encoder;
-use crate::kernels::block::Block;
 use crate::kernels::gram::Gram;
 use crate::models::elastic_net::{self, ElasticNet};
 
@@ -25,19 +24,8 @@ pub(super) struct SumToZero {
     pub(super) strength: f64,
 }
 
-/// The code columns' categories among the columns of the design.
-fn groups(block: &Block<f64>) -> Vec<Range<usize>> {
-    let offsets = block.code_offsets();
-    offsets
-        .iter()
-        .zip(&block.levels)
-        .map(|(o, l)| o + 1..o + 1 + *l as usize)
-        .collect()
-}
-
-/// For each feature of categories, that its coefficients add up to 0. Categories without a row take no part.
-pub(super) fn constraints(block: &Block<f64>, gram: &Gram) -> Vec<SumToZero> {
-    let intercept = block.number_count;
+/// For each of these groups of columns, that its coefficients add up to 0. Columns without a row take no part.
+pub(super) fn sum_to_zero(groups: impl Iterator<Item = Range<usize>>, intercept: usize, gram: &Gram) -> Vec<SumToZero> {
     let total = gram.matrix[intercept * gram.width + intercept];
     let weight = |i: usize| gram.matrix[i * gram.width + i];
     let of_group = |group: Range<usize>| {
@@ -47,24 +35,27 @@ pub(super) fn constraints(block: &Block<f64>, gram: &Gram) -> Vec<SumToZero> {
         let strength = (total / (columns.len().max(1) as f64).powi(2) * 1e-3).max(1.0);
         SumToZero { columns, strength }
     };
-    groups(block)
-        .into_iter()
-        .map(of_group)
-        .filter(|c| !c.columns.is_empty())
-        .collect()
+    groups.map(of_group).filter(|c| !c.columns.is_empty()).collect()
 }
 
-/// What the user should know of redundant columns; none if there are none.
-/// `penalties` are l1 and l2.
-pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, penalties: (f64, f64)) -> Option<String> {
-    if redundant.is_empty() {
-        return None;
-    }
-    let numbers = encoder.numbers().iter().map(|n| n.name.clone());
+/// What people call the columns of an encoder's design.
+pub(super) fn encoder_names(encoder: &Encoder) -> Vec<String> {
+    design_names(encoder.numbers().iter().map(|n| n.name.clone()), encoder)
+}
+
+/// What people call the columns of a design that has these numbers and an encoder's categories.
+pub(super) fn design_names(numbers: impl Iterator<Item = String>, encoder: &Encoder) -> Vec<String> {
     let categories = encoder.codes().iter().flat_map(|c| {
         (0..c.level_count()).map(move |code| format!("{} = {}", c.name, c.category(code).unwrap_or_default()))
     });
-    let names: Vec<String> = numbers.chain([String::from("intercept")]).chain(categories).collect();
+    numbers.chain([String::from("intercept")]).chain(categories).collect()
+}
+
+/// What the user should know of redundant columns of a design; none if there are none. `penalties` are l1 and l2.
+pub(super) fn redundancy(redundant: &[usize], names: &[String], penalties: (f64, f64)) -> Option<String> {
+    if redundant.is_empty() {
+        return None;
+    }
     let what = match penalties {
         (0.0, 0.0) => "their coefficients are 0".to_string(),
         (l1, 0.0) => format!("the penalty l1 = {l1} leaves open how they share the effect"),
@@ -74,14 +65,6 @@ pub(super) fn redundancy(redundant: &[usize], encoder: &Encoder, penalties: (f64
         "constant or a linear combination of other columns: {}; {what}",
         list(redundant.iter().filter_map(|i| names.get(*i)), 5)
     ))
-}
-
-/// The columns of the design in the order in which they are eliminated: the intercept first, so that it is never the one that
-/// is found redundant.
-pub(super) fn elimination_order(width: usize, intercept: usize, dropped: &[usize]) -> Vec<usize> {
-    std::iter::once(intercept)
-        .chain((0..width).filter(|i| *i != intercept && !dropped.contains(i)))
-        .collect()
 }
 
 /// What is added to the loss.
@@ -181,41 +164,81 @@ impl Penalty<'_> {
     }
 
     fn sparse_step(&self, gram: &Gram, coefficients: &[f64], stop: &dyn Fn() -> bool) -> Option<Vec<f64>> {
-        let linear = elastic_net::linear_term(&gram.matrix, coefficients, &gram.vector);
-        let problem = ElasticNet {
-            matrix: &gram.matrix,
-            linear: &linear,
-            l1: self.l1,
-            l2: self.l2,
-            unpenalised: &|i| i == self.intercept,
-        };
-        let best = problem.minimise(coefficients, stop);
+        let best = self.minimum(gram, coefficients, stop);
         let step: Vec<f64> = coefficients.iter().zip(&best).map(|(c, b)| c - b).collect();
         step.iter().all(|s| s.is_finite()).then_some(step)
     }
 
-    /// Square roots of the diagonal of the second derivative's inverse, where every coefficient has one. Without a penalty they
-    /// are those of the fit in which each feature's coefficients add up to 0.
-    pub(super) fn standard_errors(&self, gram: &Gram, width: usize) -> Option<Vec<f64>> {
-        if self.active.len() != width {
+    /// Where the quadratic that has this gradient (`gram.vector`) and second derivative at `coefficients` is least with both penalties;
+    /// columns that are not active keep their 0.
+    pub(super) fn minimum(&self, gram: &Gram, coefficients: &[f64], stop: &dyn Fn() -> bool) -> Vec<f64> {
+        let (n, width) = (self.active.len(), gram.width);
+        let mut matrix = vec![0.0; n * n];
+        for (row, i) in matrix.chunks_exact_mut(n.max(1)).zip(&self.active) {
+            let from = &gram.matrix[i * width..(i + 1) * width];
+            row.iter_mut().zip(&self.active).for_each(|(to, j)| *to = from[*j]);
+        }
+        let of_active = |all: &[f64]| -> Vec<f64> { self.active.iter().map(|i| all[*i]).collect() };
+        let start = of_active(coefficients);
+        let problem = ElasticNet {
+            matrix: &matrix,
+            linear: &elastic_net::linear_term(&matrix, &start, &of_active(&gram.vector)),
+            l1: self.l1,
+            l2: self.l2,
+            unpenalised: &|a| self.active.get(a) == Some(&self.intercept),
+        };
+        let best = problem.minimise(&start, stop);
+        let mut all = vec![0.0; width];
+        self.active.iter().zip(&best).for_each(|(i, b)| all[*i] = *b);
+        all
+    }
+
+    /// Square roots of the diagonal of the second derivative's inverse for the active columns, none for the others. Those are of the fit in
+    /// which the constraints hold.
+    pub(super) fn standard_errors(&self, gram: &Gram) -> Option<Vec<Option<f64>>> {
+        let n = self.active.len();
+        let factor = self.factor(gram)?;
+        let mut place = vec![None; gram.width];
+        self.active.iter().enumerate().for_each(|(a, i)| place[*i] = Some(a));
+        // M⁻¹C: M is the second derivative with the constraints' strengths, C has a column for each of them.
+        let mut held = vec![];
+        let mut normals = vec![];
+        for constraint in self.constraints {
+            let places: Vec<usize> = constraint.columns.iter().filter_map(|i| place[*i]).collect();
+            if places.is_empty() {
+                continue;
+            }
+            let mut column = vec![0.0; n];
+            places.iter().for_each(|a| column[*a] = 1.0);
+            cholesky_solve(&factor, &mut column);
+            held.push(column);
+            normals.push(places);
+        }
+        // CᵀM⁻¹C.
+        let k = held.len();
+        let mut inner = vec![0.0; k * k];
+        for (b, column) in held.iter().enumerate() {
+            for (a, places) in normals.iter().enumerate() {
+                inner[b * k + a] = places.iter().map(|p| column[*p]).sum();
+            }
+        }
+        if k > 0 && !cholesky(&mut inner, k) {
             return None;
         }
-        let factor = self.factor(gram)?;
-        let mut variances = vec![0.0; width];
-        let mut unit = vec![0.0; width];
+        let mut errors = vec![None; gram.width];
+        let mut unit = vec![0.0; n];
         for (a, i) in self.active.iter().enumerate() {
             unit.fill(0.0);
             unit[a] = 1.0;
             cholesky_solve(&factor, &mut unit);
-            variances[*i] = unit[a];
+            // What holds has no variance: M⁻¹ − M⁻¹C (CᵀM⁻¹C)⁻¹ CᵀM⁻¹.
+            let row: Vec<f64> = held.iter().map(|column| column[a]).collect();
+            let mut solved = row.clone();
+            cholesky_solve(&inner, &mut solved);
+            let taken: f64 = row.iter().zip(&solved).map(|(r, s)| r * s).sum();
+            errors[*i] = Some((unit[a] - taken).max(0.0).sqrt());
         }
-        // What the strength of the constraints itself put into the inverse, along (1 on the group, −1 on the intercept).
-        for constraint in self.constraints {
-            let extra = 1.0 / (constraint.strength * (constraint.columns.len() as f64).powi(2));
-            variances[self.intercept] -= extra;
-            constraint.columns.iter().for_each(|i| variances[*i] -= extra);
-        }
-        Some(variances.into_iter().map(|v| v.max(0.0).sqrt()).collect())
+        Some(errors)
     }
 }
 
@@ -247,12 +270,11 @@ pub(super) fn cholesky_solve(factor: &[f64], x: &mut [f64]) {
     }
 }
 
-/// The columns of which, once the columns before them are taken out, nothing is left: tiny pivots of the Gram matrix scaled to
+/// The columns of which, once the columns before them in `order` are taken out, nothing is left: tiny pivots of the Gram matrix scaled to
 /// a diagonal of 1, with the constraints as further rows of the design.
-pub(super) fn redundant_columns(gram: &Gram, intercept: usize, constraints: &[SumToZero]) -> Vec<usize> {
-    let order = elimination_order(gram.width, intercept, &[]);
+pub(super) fn redundant_columns(gram: &Gram, order: &[usize], constraints: &[SumToZero]) -> Vec<usize> {
     let n = order.len();
-    let mut place = vec![0; n];
+    let mut place = vec![0; gram.width];
     order.iter().enumerate().for_each(|(a, i)| place[*i] = a);
     // Row-major, lower triangle.
     let mut matrix = vec![0.0; n * n];

@@ -18,15 +18,19 @@ use crate::features::NumberColumn;
 use crate::features::encode::{Encoder, table_column};
 use crate::features::values::CHUNK;
 use crate::models::attribution::{Attributions, missing};
+use crate::models::terms::Terms;
 use crate::models::{Artefact, FeatureColumn, field};
 
 /// Coefficients over the columns of an encoder.
 #[derive(Debug)]
 pub(super) struct LinearPredictor {
     encoder: Arc<Encoder>,
+    /// What stands in the place of the encoder's numbers, if not they themselves.
+    terms: Option<Terms>,
     /// One for each column of the design: numbers, the intercept, categories.
     coefficients: Vec<f64>,
-    standard_errors: Option<Vec<f64>>,
+    /// None for columns that take no part in the fit.
+    standard_errors: Option<Vec<Option<f64>>>,
     /// What each code column's codes add; the last entry, 0, is for unseen categories.
     tables: Vec<Vec<f64>>,
     /// What explains predictions; none in models that were stored before there was such a thing.
@@ -35,9 +39,23 @@ pub(super) struct LinearPredictor {
 
 impl LinearPredictor {
     /// Coefficients, one for each column of the design, with their standard errors where they are known.
-    pub(super) fn new(encoder: Arc<Encoder>, coefficients: Vec<f64>, standard_errors: Option<Vec<f64>>) -> Self {
+    pub(super) fn new(
+        encoder: Arc<Encoder>,
+        coefficients: Vec<f64>,
+        standard_errors: Option<Vec<Option<f64>>>,
+    ) -> Self {
+        Self::with_terms(encoder, None, coefficients, standard_errors)
+    }
+
+    /// The same over the columns of an encoder with `terms`, if any, in the place of its numbers.
+    pub(super) fn with_terms(
+        encoder: Arc<Encoder>,
+        terms: Option<Terms>,
+        coefficients: Vec<f64>,
+        standard_errors: Option<Vec<Option<f64>>>,
+    ) -> Self {
         let mut tables = vec![];
-        let mut at = encoder.numbers().len() + 1;
+        let mut at = number_count(&encoder, terms.as_ref()) + 1;
         for levels in encoder.levels() {
             let mut table = coefficients[at..at + levels as usize].to_vec();
             table.push(0.0);
@@ -46,6 +64,7 @@ impl LinearPredictor {
         }
         Self {
             encoder,
+            terms,
             coefficients,
             standard_errors,
             tables,
@@ -59,9 +78,13 @@ impl LinearPredictor {
         self
     }
 
-    /// Reads back what [`LinearPredictor::to_tables`] gave.
+    /// Reads back what [`LinearPredictor::to_tables`] gave of a predictor of plain numbers.
     pub(super) fn from_artefact(artefact: &Artefact) -> Result<Self> {
-        let encoder = Encoder::from_artefact(artefact)?;
+        Self::with_encoder(artefact, Encoder::from_artefact(artefact)?, None)
+    }
+
+    /// The same, given the encoder and the terms.
+    pub(super) fn with_encoder(artefact: &Artefact, encoder: Encoder, terms: Option<Terms>) -> Result<Self> {
         let table = artefact.table("coefficients")?;
         let coefficients = table_column(artefact, table, "coefficient", &DataType::Float64)?;
         let errors = table_column(artefact, table, "standard_error", &DataType::Float64)?;
@@ -69,20 +92,19 @@ impl LinearPredictor {
             coefficients.as_primitive::<Float64Type>(),
             errors.as_primitive::<Float64Type>(),
         );
-        let width = encoder.numbers().len() + 1 + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
+        let numbers = number_count(&encoder, terms.as_ref());
+        let width = numbers + 1 + encoder.levels().iter().map(|l| *l as usize).sum::<usize>();
         if coefficients.len() != width || coefficients.null_count() > 0 {
             return Err(artefact.corrupt("its coefficients do not fit its features"));
         }
         // The table has the intercept first, the design has it after the numbers.
-        let design_order = |values: &Float64Array| -> Vec<f64> {
-            let mut values = values.values().to_vec();
-            values[..=encoder.numbers().len()].rotate_left(1);
-            values
-        };
-        let standard_errors = (errors.null_count() == 0).then(|| design_order(errors));
-        let coefficients = design_order(coefficients);
+        let mut standard_errors: Vec<Option<f64>> = errors.iter().collect();
+        standard_errors[..=numbers].rotate_left(1);
+        let standard_errors = (errors.null_count() < errors.len()).then_some(standard_errors);
+        let mut coefficients = coefficients.values().to_vec();
+        coefficients[..=numbers].rotate_left(1);
         let attributions = Attributions::from_artefact(artefact)?;
-        Ok(Self::new(Arc::new(encoder), coefficients, standard_errors).explained(attributions))
+        Ok(Self::with_terms(Arc::new(encoder), terms, coefficients, standard_errors).explained(attributions))
     }
 
     /// The columns that it is fed with.
@@ -92,6 +114,9 @@ impl LinearPredictor {
 
     /// The linear predictor of each row, summed column by column without encoding the rows.
     pub(super) fn sums(&self, columns: &[ArrayRef]) -> Result<Vec<f64>> {
+        if let Some(terms) = &self.terms {
+            return self.expanded_sums(terms, columns);
+        }
         Ok(Self::sums_of(from_ref(self), columns)?.pop().unwrap_or_default())
     }
 
@@ -127,20 +152,49 @@ impl LinearPredictor {
         Ok(sums)
     }
 
+    /// The linear predictor of each row by powers and products.
+    fn expanded_sums(&self, terms: &Terms, columns: &[ArrayRef]) -> Result<Vec<f64>> {
+        let block = self.encoder.encode::<f64>(columns)?;
+        let mut values = vec![0.0; terms.count()];
+        let of_row = |row: usize| {
+            terms.values(block.row_numbers(row), &mut values);
+            let products = values.iter().zip(&self.coefficients);
+            // Bounded, so that no sum is NaN.
+            let of_numbers: f64 = products.map(|(v, c)| (v * c).clamp(-1e100, 1e100)).sum();
+            let codes = block.row_codes(row).iter().zip(&self.tables);
+            let of_codes: f64 = codes.map(|(code, table)| table[*code as usize]).sum();
+            self.coefficients[terms.count()] + of_numbers + of_codes
+        };
+        Ok((0..block.row_count).map(of_row).collect())
+    }
+
+    /// How many numbers the design has.
+    fn number_count(&self) -> usize {
+        number_count(&self.encoder, self.terms.as_ref())
+    }
+
+    /// What the numbers of the design are called.
+    fn number_names(&self) -> Vec<String> {
+        match &self.terms {
+            Some(terms) => terms.names(&self.encoder),
+            None => self.encoder.numbers().iter().map(|n| n.name.clone()).collect(),
+        }
+    }
+
     /// Each coefficient's feature and category, the intercept first, as people read it.
-    fn coefficient_names(&self) -> Vec<(&str, Option<&str>)> {
-        let mut names: Vec<(&str, Option<&str>)> = vec![(INTERCEPT, None)];
-        names.extend(self.encoder.numbers().iter().map(|n| (n.name.as_str(), None)));
+    fn coefficient_names(&self) -> Vec<(String, Option<&str>)> {
+        let mut names: Vec<(String, Option<&str>)> = vec![(INTERCEPT.into(), None)];
+        names.extend(self.number_names().into_iter().map(|name| (name, None)));
         for column in self.encoder.codes() {
-            names.extend((0..column.level_count()).map(|code| (column.name.as_str(), column.category(code))));
+            names.extend((0..column.level_count()).map(|code| (column.name.clone(), column.category(code))));
         }
         names
     }
 
     /// Values of the design's columns in the order of [`LinearPredictor::coefficient_names`].
-    fn table_order(&self, values: &[f64]) -> Vec<f64> {
+    fn table_order<T: Copy>(&self, values: &[T]) -> Vec<T> {
         let mut values = values.to_vec();
-        values[..=self.encoder.numbers().len()].rotate_right(1);
+        values[..=self.number_count()].rotate_right(1);
         values
     }
 
@@ -159,7 +213,7 @@ impl LinearPredictor {
                 Field::new("standard_error", DataType::Float64, true),
             ])),
             vec![
-                Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| *name))),
+                Arc::new(StringArray::from_iter_values(names.iter().map(|(name, _)| name))),
                 Arc::new(names.iter().map(|(_, category)| *category).collect::<StringArray>()),
                 Arc::new(Float64Array::from(self.table_order(&self.coefficients))),
                 Arc::new(errors),
@@ -186,10 +240,16 @@ impl LinearPredictor {
         let Some(attributions) = &self.attributions else {
             return Err(missing("EXPLAIN_PREDICT"));
         };
-        let baseline = attributions.baseline(self.coefficients[self.encoder.numbers().len()]);
+        let baseline = attributions.baseline(self.coefficients[self.number_count()]);
         let constant = |value: f64| -> ArrayRef { Arc::new(Float64Array::from_value(value, sums.len())) };
         Ok(vec![
-            attributions.lists(&self.encoder, &self.coefficients, columns, top)?,
+            Attributions::lists(
+                (&self.encoder, self.terms.as_ref()),
+                &[(attributions, &self.coefficients)],
+                &|_| 0,
+                columns,
+                top,
+            )?,
             constant(baseline),
             // Nothing is approximated.
             Arc::new(Float64Array::from(sums.clone())),
@@ -218,14 +278,74 @@ impl LinearPredictor {
             ])),
             vec![
                 Arc::new(UInt32Array::from_iter_values(classes)),
-                Arc::new(StringArray::from_iter_values(repeated.iter().map(|(name, _)| *name))),
+                Arc::new(StringArray::from_iter_values(repeated.iter().map(|(name, _)| name))),
                 Arc::new(repeated.iter().map(|(_, category)| *category).collect::<StringArray>()),
                 Arc::new(Float64Array::from_iter_values(coefficients)),
             ],
         )?;
         let mut tables = first.encoder.to_tables()?;
         tables.push(("coefficients".into(), table));
+        if let Some(attributions) = Self::attributions_of(predictors) {
+            tables.push(Attributions::several_to_table(&attributions, &first.encoder)?);
+        }
         Ok(tables)
+    }
+
+    /// The attributions of every class; none in models that were stored before there were such.
+    fn attributions_of(predictors: &[Self]) -> Option<Vec<&Attributions>> {
+        predictors.iter().map(|p| p.attributions.as_ref()).collect()
+    }
+
+    /// The coefficients of each class, with what the classes have in common taken out of each column: the predictors then add up to 0
+    /// whatever rule decided between equal models.
+    fn centred(predictors: &[Self]) -> Vec<Vec<f64>> {
+        let width = predictors.first().map_or(0, |p| p.coefficients.len());
+        let mean =
+            |i: usize| predictors.iter().map(|p| p.coefficients[i]).sum::<f64>() / predictors.len().max(1) as f64;
+        let means: Vec<f64> = (0..width).map(mean).collect();
+        let of_class = |p: &Self| p.coefficients.iter().zip(&means).map(|(c, mean)| c - mean).collect();
+        predictors.iter().map(of_class).collect()
+    }
+
+    /// `ML.GLOBAL_EXPLAIN` of all classes together.
+    pub(super) fn global_explanation_of(predictors: &[Self]) -> Result<RecordBatch> {
+        match (Self::attributions_of(predictors), predictors.first()) {
+            (Some(attributions), Some(first)) => Attributions::global_of(&attributions, &first.encoder),
+            _ => Err(missing("GLOBAL_EXPLAIN")),
+        }
+    }
+
+    /// The columns of [`explained_fields`](super::attribution::explained_fields) for rows, each by the centred predictor of its class in
+    /// `classes`.
+    pub(super) fn class_explanation(
+        predictors: &[Self],
+        columns: &[ArrayRef],
+        classes: &[usize],
+        top: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let (Some(attributions), Some(first)) = (Self::attributions_of(predictors), predictors.first()) else {
+            return Err(missing("EXPLAIN_PREDICT"));
+        };
+        let centred = Self::centred(predictors);
+        let explained: Vec<(&Attributions, &[f64])> = attributions
+            .iter()
+            .copied()
+            .zip(centred.iter().map(Vec::as_slice))
+            .collect();
+        let intercept = first.encoder.numbers().len();
+        let baselines: Vec<f64> = explained.iter().map(|(a, c)| a.baseline(c[intercept])).collect();
+        let sums = Self::sums_of(predictors, columns)?;
+        let prediction = |(row, class): (usize, &usize)| {
+            sums[*class][row] - sums.iter().map(|s| s[row]).sum::<f64>() / sums.len() as f64
+        };
+        let predictions = classes.iter().enumerate().map(prediction);
+        Ok(vec![
+            Attributions::lists((&first.encoder, None), &explained, &|row| classes[row], columns, top)?,
+            Arc::new(Float64Array::from_iter_values(classes.iter().map(|c| baselines[*c]))),
+            Arc::new(Float64Array::from_iter_values(predictions)),
+            // Nothing is approximated.
+            Arc::new(Float64Array::from_value(0.0, classes.len())),
+        ])
     }
 
     /// Reads back what [`LinearPredictor::tables_of`] gave for so many classes.
@@ -244,7 +364,12 @@ impl LinearPredictor {
             values[..=numbers].rotate_left(1);
             Self::new(Arc::clone(&encoder), values, None)
         };
-        Ok(coefficients.values().chunks_exact(width).map(of_class).collect())
+        let mut predictors: Vec<Self> = coefficients.values().chunks_exact(width).map(of_class).collect();
+        let attributions = Attributions::several_from_artefact(artefact, classes)?;
+        for (predictor, attributions) in predictors.iter_mut().zip(attributions) {
+            predictor.attributions = Some(attributions);
+        }
+        Ok(predictors)
     }
 
     /// `ML.WEIGHTS` of several classes: the rows of each, with its name.
@@ -271,6 +396,11 @@ impl LinearPredictor {
     }
 }
 
+/// How many numbers a design has: an encoder's, or terms in their place.
+fn number_count(encoder: &Encoder, terms: Option<&Terms>) -> usize {
+    terms.map_or(encoder.numbers().len(), Terms::count)
+}
+
 /// A coefficient as tables show it.
 struct Weight {
     /// The input: a number, a column of categories, or [`INTERCEPT`].
@@ -286,24 +416,24 @@ const INTERCEPT: &str = "__INTERCEPT__";
 impl LinearPredictor {
     /// Every coefficient, the intercept last: in the units of the features, or of standardised numbers.
     fn weights(&self, standardize: bool) -> Vec<Weight> {
-        let numbers = self.encoder.numbers();
-        let error = |at: usize| self.standard_errors.as_ref().map(|errors| errors[at]);
-        let mut weights = vec![];
-        let mut intercept = self.coefficients[numbers.len()];
-        for (at, number) in numbers.iter().enumerate() {
-            let scale = if standardize { 1.0 } else { number.scale };
-            let weight = self.coefficients[at] / scale;
-            if !standardize {
-                intercept -= weight * number.shift;
-            }
-            weights.push(Weight {
-                input: number.name.clone(),
-                category: None,
-                weight,
-                standard_error: error(at).map(|e| e / scale),
-            });
+        let error = |at: usize| self.standard_errors.as_ref().and_then(|errors| errors[at]);
+        let count = self.number_count();
+        let mut values = self.coefficients[..=count].to_vec();
+        // The errors of what is moved to the units of the features would need the covariances: the intercept's, and those of terms that
+        // other terms hold.
+        let mut errors: Vec<Option<f64>> = (0..=count).map(error).collect();
+        if !standardize {
+            self.to_units(&mut values, &mut errors);
         }
-        let mut at = numbers.len() + 1;
+        let weight = |(input, (weight, standard_error))| Weight {
+            input,
+            category: None,
+            weight,
+            standard_error,
+        };
+        let of_numbers = values.iter().copied().zip(errors.iter().copied());
+        let mut weights: Vec<Weight> = self.number_names().into_iter().zip(of_numbers).map(weight).collect();
+        let mut at = count + 1;
         for column in self.encoder.codes() {
             for code in 0..column.level_count() {
                 weights.push(Weight {
@@ -315,15 +445,50 @@ impl LinearPredictor {
                 at += 1;
             }
         }
-        // The error of the intercept that is moved to the units of the features would need the covariances.
-        let standard_error = if standardize { error(numbers.len()) } else { None };
-        weights.push(Weight {
-            input: INTERCEPT.into(),
-            category: None,
-            weight: intercept,
-            standard_error,
-        });
+        weights.push(weight((INTERCEPT.into(), (values[count], errors[count]))));
         weights
+    }
+
+    /// Turns coefficients of encoded numbers and of the intercept into those of the features as they are, and takes the errors away that are
+    /// no more known.
+    fn to_units(&self, values: &mut [f64], errors: &mut [Option<f64>]) {
+        let numbers = self.encoder.numbers();
+        let count = self.number_count();
+        let places = self.terms.as_ref().map(Terms::places);
+        let of_encoded = values.to_vec();
+        values[..count].fill(0.0);
+        errors[count] = None;
+        for place in 0..count {
+            let factors = self
+                .terms
+                .as_ref()
+                .map_or_else(|| vec![place], |terms| terms.numbers(place));
+            let scale: f64 = factors.iter().map(|j| numbers[*j].scale).product();
+            let weight = of_encoded[place] / scale;
+            errors[place] = errors[place].map(|e| e / scale);
+            // (x − shift) · (y − shift) …, multiplied out: each factor is the number or what is taken from it.
+            for kept in 0..1usize << factors.len() {
+                let (mut product, mut of) = (weight, vec![]);
+                for (bit, j) in factors.iter().enumerate() {
+                    if kept >> bit & 1 == 1 {
+                        of.push(*j);
+                    } else {
+                        product *= -numbers[*j].shift;
+                    }
+                }
+                let to = match (&places, of.is_empty()) {
+                    (_, true) => Some(count),
+                    (Some(places), false) => places.get(&of).copied(),
+                    (None, false) => Some(place),
+                };
+                if let Some(to) = to {
+                    values[to] += product;
+                    if to != place && product != 0.0 {
+                        errors[to] = None;
+                    }
+                }
+            }
+        }
     }
 
     /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list.

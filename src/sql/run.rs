@@ -88,8 +88,12 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("learn_rate", "fits run to the optimum"),
     ("ls_init_learn_rate", "fits run to the optimum"),
     ("early_stop", "fits run to the optimum"),
+    ("warm_start", "fits run to the optimum"),
     ("min_rel_progress", "fits run to the optimum"),
-    ("calculate_p_values", "ML.ADVANCED_WEIGHTS always has them"),
+    (
+        "calculate_p_values",
+        "ML.ADVANCED_WEIGHTS has them of every fit without a penalty",
+    ),
     ("enable_global_explain", "ML.GLOBAL_EXPLAIN always works"),
 ];
 

@@ -78,7 +78,7 @@ fn options_of(model_type: &dyn ModelType) -> Options {
     let named = match model_type.name() {
         "kmeans" => vec![("k".into(), Value::Int(4)), features],
         "logistic_reg" => vec![("label".into(), text("label")), features],
-        "linear_reg" => vec![
+        "linear_reg" | "polynomial_reg" => vec![
             ("label".into(), text("y")),
             ("features".into(), Value::List(vec![text("x"), text("c")])),
         ],

@@ -203,7 +203,7 @@ async fn scripts_in_the_spelling_of_bigquery() {
         "SELECT * FROM ML.DETECT_ANOMALIES(MODEL taxi.components, STRUCT(0.05 AS contamination), (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
         "SELECT ml_generate_embedding_result FROM ML.GENERATE_EMBEDDING(MODEL taxi.components, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
         // Fares: a number.
-        "CREATE OR REPLACE MODEL taxi.miles OPTIONS(model_type='linear_reg', input_label_cols=['miles'], optimize_strategy='NORMAL_EQUATION') AS
+        "CREATE OR REPLACE MODEL taxi.miles OPTIONS(model_type='linear_reg', input_label_cols=['miles'], optimize_strategy='NORMAL_EQUATION', warm_start=TRUE) AS
          SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips",
         "SELECT * FROM ML.EVALUATE(MODEL taxi.miles, (SELECT miles, tipped, EXTRACT(HOUR FROM pickup) AS hour FROM trips))",
         "SELECT processed_input, weight, p_value FROM ML.ADVANCED_WEIGHTS(MODEL taxi.miles)",

@@ -143,7 +143,7 @@ static TRAINED: LazyLock<Vec<Trained>> = LazyLock::new(|| {
                 &customers(),
                 &[("pca_explained_variance_ratio", Value::Float(0.8))],
             )),
-            "linear_reg" => all.push(train(*kind, &customers(), &[("label", text("spend"))])),
+            "linear_reg" | "polynomial_reg" => all.push(train(*kind, &customers(), &[("label", text("spend"))])),
             "hierarchical" => {
                 let columns = [("k", Value::Int(3)), ("id", text("churned"))];
                 all.push(train(*kind, &customers(), &columns));

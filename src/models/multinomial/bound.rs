@@ -6,7 +6,6 @@ use super::{Objective, Solution, Solver};
 use crate::error::Result;
 use crate::kernels::gram::Gram;
 use crate::kernels::softmax::SoftmaxPass;
-use crate::models::elastic_net::{ElasticNet, linear_term};
 use crate::models::logistic::{Separation, Settings};
 use crate::models::normal_equations::Penalty;
 
@@ -72,16 +71,12 @@ impl Solver<'_> {
     fn bounded_step(&self, penalty: &Penalty<'_>, bound: &Gram, at: &[f64], pass: &SoftmaxPass) -> Result<Vec<f64>> {
         let compute = self.context.compute;
         let of_class = |k: usize| {
-            let of_class = self.of_class(at, k);
-            let linear = linear_term(&bound.matrix, &of_class, &self.of_class(&pass.gradient, k));
-            let problem = ElasticNet {
-                matrix: &bound.matrix,
-                linear: &linear,
-                l1: penalty.l1,
-                l2: penalty.l2,
-                unpenalised: &|i| i == penalty.intercept,
+            let curvature = Gram {
+                vector: self.of_class(&pass.gradient, k),
+                matrix: bound.matrix.clone(),
+                width: bound.width,
             };
-            problem.minimise(&of_class, &|| compute.is_cancelled())
+            penalty.minimum(&curvature, &self.of_class(at, k), &|| compute.is_cancelled())
         };
         let solved: Vec<Vec<f64>> = compute
             .pool

@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use super::*;
 use crate::features::encode::{EncoderOptions, Scaling, mix};
 use crate::kernels::compute::Compute;
+use crate::models::design::Coding;
 use crate::models::logistic::LogisticRegression;
 use crate::models::{Artefact, MemoryRows, ModelType, Rows, Silent, UnlimitedMemory};
 use crate::options::{Options, Value};
@@ -116,6 +117,7 @@ fn settings(l1: f64, l2: f64) -> Settings {
     Settings {
         l1,
         l2,
+        coding: Coding::of(&Options::default()),
         max_iterations: 60,
         tolerance: 1e-8,
     }
@@ -535,4 +537,194 @@ fn too_many_classes_and_a_positive_one_are_refused() {
             .unwrap()
             .is_none()
     );
+}
+
+fn floats(array: &ArrayRef) -> Vec<f64> {
+    array.as_primitive::<Float64Type>().values().to_vec()
+}
+
+/// What ML.EXPLAIN_PREDICT says of rows: the predicted label, its probability, the attributions in a row's list, the baseline and the
+/// prediction.
+fn explained(model: &dyn crate::models::Model, columns: &[ArrayRef]) -> Vec<(String, f64, Vec<f64>, f64, f64)> {
+    let fields = model.row_fields("EXPLAIN_PREDICT").unwrap();
+    let answer = model
+        .row_columns("EXPLAIN_PREDICT", columns, &Options::default())
+        .unwrap();
+    assert_eq!(fields.len(), answer.len());
+    for (field, column) in fields.iter().zip(&answer) {
+        assert_eq!(field.data_type(), column.data_type(), "{}", field.name());
+    }
+    assert!(floats(&answer[5]).iter().all(|e| *e == 0.0));
+    let labels = answer[0].as_string::<i32>();
+    (0..labels.len())
+        .map(|row| {
+            let list = answer[2].as_list::<i32>().value(row);
+            let attributions = floats(list.as_struct().column(1));
+            let at = |column: usize| floats(&answer[column])[row];
+            (labels.value(row).to_string(), at(1), attributions, at(3), at(4))
+        })
+        .collect()
+}
+
+#[test]
+fn explanations_add_up_and_know_no_parametrisation() {
+    let input = visits(0..600);
+    let table = rows(input.clone(), 64);
+    for named in [
+        vec![number("l2", 0.0)],
+        vec![number("l2", 2.0)],
+        vec![number("l2", 0.0), number("l1", 3.0)],
+    ] {
+        let fitted = fit_on(&table, &[&named[..], &[label()]].concat(), 2).unwrap();
+        let columns = features(&input);
+        let predicted = fitted.model.predict_columns(&columns, &Options::default()).unwrap();
+        let said = predicted[0].as_string::<i32>();
+        let classes = ["eatery", "deli", "café", "bar"];
+        // Logarithms of probabilities beside their mean, whatever the coefficients are.
+        let logarithms: Vec<Vec<f64>> = (0..600)
+            .map(|row| {
+                let list = predicted[1].as_list::<i32>().value(row);
+                let all: Vec<f64> = floats(list.as_struct().column(1)).into_iter().map(f64::ln).collect();
+                let mean = all.iter().sum::<f64>() / 4.0;
+                all.into_iter().map(|l| l - mean).collect()
+            })
+            .collect();
+        let learned: Vec<usize> = (0..600).filter(|i| i % 29 != 7).collect();
+        for (row, (name, probability, attributions, baseline, prediction)) in
+            explained(fitted.model.as_ref(), &columns).into_iter().enumerate()
+        {
+            assert_eq!(name, said.value(row));
+            let class = classes.iter().position(|c| *c == name).unwrap();
+            let list = predicted[1].as_list::<i32>().value(row);
+            assert!((probability - floats(list.as_struct().column(1))[class]).abs() < 1e-12);
+            assert!((prediction - logarithms[row][class]).abs() < 1e-9);
+            let mean = learned.iter().map(|i| logarithms[*i][class]).sum::<f64>() / learned.len() as f64;
+            assert!((baseline - mean).abs() < 1e-9);
+            assert!((baseline + attributions.iter().sum::<f64>() - prediction).abs() < 1e-9);
+            assert!(attributions.windows(2).all(|w| w[0].abs() >= w[1].abs()));
+        }
+    }
+}
+
+#[test]
+fn all_classes_are_explained_together_and_each() {
+    let input = visits(0..600);
+    let fitted = fit_on(&rows(input.clone(), 64), &[label()], 2).unwrap();
+    let each = [("class_level_explain".to_string(), Value::Bool(true))].into();
+    let spec = crate::models::DESCRIPTIONS
+        .iter()
+        .find(|d| d.word == "GLOBAL_EXPLAIN")
+        .unwrap();
+    let each = Options::parse("test", spec.options, each).unwrap();
+    let all = fitted
+        .model
+        .describe("GLOBAL_EXPLAIN", &Options::default())
+        .unwrap()
+        .unwrap();
+    let of_class = fitted.model.describe("GLOBAL_EXPLAIN", &each).unwrap().unwrap();
+    assert_eq!((all.num_rows(), of_class.num_rows()), (3, 12));
+    assert_eq!(of_class.schema().field(0).name(), "kind");
+    let (names, values) = (of_class.column(1).as_string::<i32>(), floats(of_class.column(2)));
+    for (name, mean) in all.column(0).as_string::<i32>().iter().zip(floats(all.column(1))) {
+        let of_name = (0..12).filter(|i| Some(names.value(*i)) == name).map(|i| values[i]);
+        assert!((of_name.sum::<f64>() / 4.0 - mean).abs() < 1e-12 && mean > 0.0);
+    }
+    let parts = fitted.model.parts().unwrap();
+    let artefact = Artefact {
+        name: "m".into(),
+        features: fitted.model.feature_columns().to_vec(),
+        options: Options::default(),
+        parts,
+    };
+    let loaded = LogisticRegression.load(&artefact).unwrap();
+    assert_eq!(loaded.describe("GLOBAL_EXPLAIN", &each).unwrap().unwrap(), of_class);
+    let columns = features(&input);
+    assert_eq!(
+        explained(loaded.as_ref(), &columns),
+        explained(fitted.model.as_ref(), &columns)
+    );
+    let mut old = artefact;
+    old.parts.tables.retain(|(name, _)| name != "attributions");
+    let told = LogisticRegression
+        .load(&old)
+        .unwrap()
+        .describe("GLOBAL_EXPLAIN", &each)
+        .unwrap_err();
+    assert!(told.to_string().contains("train it again"));
+}
+
+/// The sums of errors times columns, which are 0 where nothing is penalised: numbers, then each part (NULL is one), by class.
+fn moments(fitted: &Fitted, input: &[(&'static str, ArrayRef)]) -> Vec<f64> {
+    let predicted = fitted
+        .model
+        .predict_columns(&features(input), &Options::default())
+        .unwrap();
+    let (kinds, parts) = (input[0].1.as_string::<i32>(), input[3].1.as_string::<i32>());
+    let (x, y) = (input[1].1.as_primitive::<Float64Type>(), floats(&input[2].1));
+    let known: Vec<f64> = x.iter().flatten().collect();
+    let mean = known.iter().sum::<f64>() / known.len() as f64;
+    let mut sums = vec![0.0; 24];
+    for row in (0..kinds.len()).filter(|row| kinds.is_valid(*row)) {
+        let list = predicted[1].as_list::<i32>().value(row);
+        let part = if parts.is_null(row) {
+            3
+        } else {
+            ["north", "south", "west"]
+                .iter()
+                .position(|p| *p == parts.value(row))
+                .unwrap()
+        };
+        for (class, (name, p)) in ["eatery", "deli", "café", "bar"]
+            .iter()
+            .zip(floats(list.as_struct().column(1)))
+            .enumerate()
+        {
+            let error = p - f64::from(kinds.value(row) == *name);
+            let x = if x.is_null(row) { mean } else { x.value(row) };
+            sums[class] += error * x;
+            sums[4 + class] += error * y[row];
+            sums[8 + 4 * part + class] += error;
+        }
+    }
+    sums
+}
+
+#[test]
+fn without_an_intercept_and_with_dummies() {
+    let input = visits(0..600);
+    let table = rows(input.clone(), 64);
+    let free = number("l2", 0.0);
+    let none = ("fit_intercept", Value::Bool(false));
+    let dummy = ("category_encoding_method", Value::Text("dummy_encoding".into()));
+    let plain = fit_on(&table, &[label(), free.clone()], 2).unwrap();
+    let probabilities = |fitted: &Fitted| -> Vec<f64> {
+        let predicted = fitted
+            .model
+            .predict_columns(&features(&input), &Options::default())
+            .unwrap();
+        floats(predicted[1].as_list::<i32>().values().as_struct().column(1))
+    };
+    let wanted = probabilities(&plain);
+    assert!(moments(&plain, &input).iter().all(|m| m.abs() < 1e-5));
+    for named in [vec![none.clone()], vec![dummy.clone()]] {
+        let fitted = fit_on(&table, &[&[label(), free.clone()], &named[..]].concat(), 2).unwrap();
+        let found = probabilities(&fitted);
+        assert!(
+            found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-8),
+            "{named:?}"
+        );
+        assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
+    }
+    // With neither, the optimum over what is left: the most frequent part's rows alone are missed.
+    let fitted = fit_on(&table, &[label(), free, none, dummy], 2).unwrap();
+    let missed: Vec<f64> = moments(&fitted, &input);
+    let part = (0..4)
+        .filter(|part| missed[8 + 4 * part..12 + 4 * part].iter().any(|m| m.abs() > 1e-3))
+        .count();
+    assert!(missed[..8].iter().all(|m| m.abs() < 1e-5) && part == 1, "{missed:?}");
+    let zeros = coefficients(&fitted)
+        .chunks(7)
+        .filter(|of_class| of_class[0] == 0.0)
+        .count();
+    assert_eq!(zeros, 4);
 }
