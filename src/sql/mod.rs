@@ -5,6 +5,7 @@ mod catalog;
 pub(crate) mod functions;
 mod google;
 pub mod help;
+mod names;
 mod relation;
 mod run;
 mod statement;
