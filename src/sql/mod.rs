@@ -6,6 +6,7 @@ pub mod dialect;
 pub(crate) mod functions;
 mod google;
 pub mod help;
+mod names;
 mod relation;
 mod run;
 mod statement;

@@ -8,10 +8,14 @@ use datafusion::common::config::Dialect;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::help::{Form, Topic};
+use super::names::Names;
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError, caret,
     parse,
@@ -144,15 +148,34 @@ pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Res
         .map_err(|e| if sql.is_verbatim() { e } else { placed(e, sql, text) })
 }
 
-/// The plan of SQL as [`parse`] writes it: in the generic dialect where the session's is BigQuery's, else as the session has it.
+/// The plan of SQL as [`parse`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
+/// case; else as the session has it.
 async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
     let state = ctx.state();
-    let dialect = match state.config_options().sql_parser.dialect {
-        Dialect::BigQuery => Dialect::Generic,
-        other => other,
-    };
-    let statement = state.sql_to_statement(sql, &dialect)?;
-    state.statement_to_plan(statement).await
+    let parsing = &state.config_options().sql_parser;
+    if parsing.dialect != Dialect::BigQuery {
+        let statement = state.sql_to_statement(sql, &parsing.dialect)?;
+        return state.statement_to_plan(statement).await;
+    }
+    let mut statement = state.sql_to_statement(sql, &Dialect::Generic)?;
+    let mut names = Names::of(ctx, &statement).await;
+    loop {
+        let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
+            .tokenize_with_location()
+            .map_err(|e| DataFusionError::SQL(Box::new(e.into()), None))?;
+        if names.respell(&mut tokens) {
+            let mut parser = DFParserBuilder::new(tokens)
+                .with_dialect(&GenericDialect {})
+                .with_recursion_limit(parsing.recursion_limit.get())
+                .build()?;
+            statement = parser.parse_statement()?;
+        }
+        // A name that was looked for in vain may be one that only planning makes.
+        match state.statement_to_plan(statement.clone()).await {
+            Err(error) if names.learn(&error) => {}
+            planned => return planned,
+        }
+    }
 }
 
 /// An error whose place is one in a rewritten statement, with the place in the text that the user wrote.

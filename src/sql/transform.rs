@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use datafusion::common::DFSchema;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::planner::RelationPlannerContext;
@@ -11,10 +11,11 @@ use datafusion::sql::sqlparser::ast::{
     self, ExcludeSelectItem, Ident, SelectItem, WildcardAdditionalOptions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::functions::feature::{is_learned, mark};
+use super::names::Names;
 use crate::error::{Error, Result, list};
 use crate::exec::{TransformColumn, settle_with};
 use crate::models::transform::{Transform, TransformItem};
@@ -30,9 +31,7 @@ pub(crate) fn read(function: &str, text: &str, columns: &Schema) -> Result<Trans
             "{function}: TRANSFORM cannot be read: {why}; it takes a select list, such as TRANSFORM (age, ML.STANDARD_SCALER(income) OVER () AS income, label)"
         ))
     };
-    let mut parser = Parser::new(&GenericDialect {})
-        .try_with_sql(text)
-        .map_err(|e| refuse(e.to_string()))?;
+    let mut parser = parser(text, columns.fields()).map_err(|e| refuse(e.to_string()))?;
     let found = parser.parse_projection().map_err(|e| refuse(e.to_string()))?;
     if parser.peek_token().token != Token::EOF {
         return Err(refuse(format!("'{}' stands after its end", parser.peek_token().token)));
@@ -78,6 +77,15 @@ pub(crate) fn read(function: &str, text: &str, columns: &Schema) -> Result<Trans
         )));
     }
     Ok(Transform { items })
+}
+
+/// A parser of a text over these columns, whose names it has in any case.
+fn parser(text: &str, columns: &Fields) -> Result<Parser<'static>, ParserError> {
+    let mut tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location()?;
+    let mut names = Names::default();
+    names.add(columns);
+    names.respell(&mut tokens);
+    Ok(Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens))
 }
 
 /// A name as DataFusion writes it: in lower case unless quoted.
@@ -142,8 +150,7 @@ pub(crate) fn plan(
     schema: &DFSchema,
     planner: &mut dyn RelationPlannerContext,
 ) -> Result<Expr> {
-    let mut parsed = Parser::new(&GenericDialect {})
-        .try_with_sql(&item.expression)
+    let mut parsed = parser(&item.expression, schema.fields())
         .and_then(|mut p| p.parse_expr())
         .map_err(|e| {
             Error::request(format!(

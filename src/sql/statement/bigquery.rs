@@ -75,6 +75,11 @@ impl Rewriter<'_> {
             self.out.put("TIMESTAMP", t.span(i).start);
             return Ok(Some(i + 1));
         }
+        // DataFusion takes the bare word for a function.
+        if t.is_word(i, "USER") && !t.is_symbol(next, "(") && self.variables.value_at(t, i).is_none() {
+            self.out.put("\"user\"", t.span(i).start);
+            return Ok(Some(i + 1));
+        }
         if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {
             return self.unnest(next, end);
         }

@@ -34,6 +34,7 @@ mod unnest;
 pub use model::{AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ShowModels};
 
 pub use path::ModelRef;
+pub(crate) use quotient::is_reserved;
 pub use source::{Span, Sql, SyntaxError, caret};
 
 use lexer::Spelling;

@@ -87,6 +87,17 @@ const NO_OPERAND: &[&str] = &[
     "WITHIN",
 ];
 
+/// GoogleSQL's reserved words that an operand begins with, or is.
+const OPERANDS: &[&str] = &[
+    "ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "FALSE", "IF", "LEFT", "NULL", "RIGHT", "STRUCT", "TRUE", "TRY_CAST", "UNNEST",
+];
+
+/// Whether a word without quotes is no name in GoogleSQL.
+pub(crate) fn is_reserved(word: &str) -> bool {
+    let is = |known: &&str| known.eq_ignore_ascii_case(word);
+    NO_OPERAND.iter().any(is) || OPERANDS.iter().any(is)
+}
+
 /// Types whose name may stand before a string.
 const LITERALS: &[&str] = &[
     "DATE",
