@@ -41,7 +41,7 @@ fn chunk_count(row_count: usize, width: usize) -> usize {
     row_count.div_ceil(MIN_CHUNK_ROWS).min(in_memory).clamp(1, MAX_CHUNKS)
 }
 
-/// How many bytes a pass over so many rows of so wide a design takes besides the block.
+/// At most how many bytes a pass over so many rows of so wide a design takes besides the block.
 pub fn pass_bytes(row_count: usize, width: usize) -> usize {
     chunk_count(row_count, width) * width * width * size_of::<f64>()
 }
@@ -189,6 +189,22 @@ enum Job<'a> {
     Logistic(Logistic<'a>),
 }
 
+impl LogisticPass {
+    /// Adds the sums of rows that come after.
+    fn add(&mut self, part: &Self) {
+        for (a, b) in self.gram.matrix.iter_mut().zip(&part.gram.matrix) {
+            *a += b;
+        }
+        for (a, b) in self.gram.vector.iter_mut().zip(&part.gram.vector) {
+            *a += b;
+        }
+        self.loss += part.loss;
+        self.weight += part.weight;
+        self.highest_zero = self.highest_zero.max(part.highest_zero);
+        self.lowest_one = self.lowest_one.min(part.lowest_one);
+    }
+}
+
 fn run(
     block: &Block<f64>,
     job: &Job<'_>,
@@ -201,24 +217,23 @@ fn run(
         let rows = chunk * block.row_count / chunks..(chunk + 1) * block.row_count / chunks;
         sum_rows(block, job, rows, cancel)
     };
-    let parts: Vec<LogisticPass> = pool.install(|| (0..chunks).into_par_iter().map(of_chunk).collect());
-    if cancel.load(Ordering::Relaxed) {
-        return Err(Cancelled);
-    }
-    let mut parts = parts.into_iter();
-    let mut total = parts.next().unwrap_or_default();
-    for part in parts {
-        for (a, b) in total.gram.matrix.iter_mut().zip(&part.gram.matrix) {
-            *a += b;
+    // A few at a time, so that few matrices are held; they are added up in the order of the rows, whatever that number.
+    let at_once = 2 * pool.current_num_threads().max(1);
+    let mut total: Option<LogisticPass> = None;
+    for begin in (0..chunks).step_by(at_once) {
+        let some = begin..(begin + at_once).min(chunks);
+        let parts: Vec<LogisticPass> = pool.install(|| some.into_par_iter().map(of_chunk).collect());
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Cancelled);
         }
-        for (a, b) in total.gram.vector.iter_mut().zip(&part.gram.vector) {
-            *a += b;
+        for part in parts {
+            match &mut total {
+                Some(total) => total.add(&part),
+                None => total = Some(part),
+            }
         }
-        total.loss += part.loss;
-        total.weight += part.weight;
-        total.highest_zero = total.highest_zero.max(part.highest_zero);
-        total.lowest_one = total.lowest_one.min(part.lowest_one);
     }
+    let mut total = total.unwrap_or_default();
     let intercept = block.number_count;
     let matrix = &mut total.gram.matrix;
     for i in intercept + 1..width {
