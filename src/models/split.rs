@@ -8,7 +8,6 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
 
 use crate::error::{Error, Result};
-use crate::features::encode::mix;
 use crate::models::{Rows, column_index};
 use crate::options::{OptionKind, OptionSpec, Options};
 
@@ -180,7 +179,10 @@ pub fn folds(rows: &dyn Rows, count: usize) -> Result<Vec<Vec<BooleanArray>>> {
     let hashes = content_hashes(rows)?;
     Ok((0..count as u64)
         .map(|fold| {
-            let marks: Vec<bool> = hashes.iter().map(|h| mix(*h, 0xF01D) % count as u64 == fold).collect();
+            let marks: Vec<bool> = hashes
+                .iter()
+                .map(|h| scrambled(h ^ 0xF01D) % count as u64 == fold)
+                .collect();
             cut(&marks, rows)
         })
         .collect())
@@ -195,6 +197,16 @@ fn by_hash(rows: &dyn Rows, wanted: usize) -> Result<Vec<BooleanArray>> {
     let limit = wanted.checked_sub(1).map(|last| sorted[last.min(sorted.len() - 1)]);
     let marks: Vec<bool> = hashes.iter().map(|h| limit.is_some_and(|limit| *h <= limit)).collect();
     Ok(cut(&marks, rows))
+}
+
+/// A number whose every bit depends on every bit of `x`, half and half (the finalizer of SplitMix64: Steele, Lea & Flood, *Fast splittable
+/// pseudorandom number generators*, 2014). Rows are taken by whether their hashes are low, so that no column, such as the label, may show in
+/// the high bits.
+fn scrambled(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
 }
 
 /// A hash of each row's content.
@@ -222,7 +234,9 @@ fn content_hashes(rows: &dyn Rows) -> Result<Vec<u64>> {
                 bytes[..piece.len()].copy_from_slice(piece);
                 u64::from_le_bytes(bytes)
             });
-            hashes.push(pieces.fold(row.as_ref().len() as u64, mix));
+            hashes.push(pieces.fold(row.as_ref().len() as u64, |hash, piece| {
+                scrambled(hash ^ piece.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+            }));
         }
     }
     Ok(hashes)
@@ -341,6 +355,58 @@ mod tests {
         // By chance, not by the order.
         assert!(some[0] < 20 && some[299] > 980);
         assert!(held(Split::Random(0.0), &rows(0..1000)).is_empty());
+    }
+
+    #[test]
+    fn what_is_held_out_is_like_the_rest() {
+        // Three columns that a weak hash would tell apart: a small number, a text of two values, a boolean.
+        let count = 6_000i64;
+        let label: StringArray = (0..count).map(|n| Some(if n % 5 < 2 { "yes" } else { "no" })).collect();
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            (
+                "n",
+                Arc::new(Int64Array::from_iter_values((0..count).map(|n| n * 13 % 72))) as ArrayRef,
+                true,
+            ),
+            (
+                "m",
+                Arc::new(Int64Array::from_iter_values((0..count).map(|n| n * 7 % 611))) as ArrayRef,
+                true,
+            ),
+            (
+                "b",
+                Arc::new(BooleanArray::from_iter((0..count).map(|n| Some(n % 3 == 0)))) as ArrayRef,
+                true,
+            ),
+            ("label", Arc::new(label) as ArrayRef, true),
+        ])
+        .unwrap();
+        let rows = MemoryRows::new(batch.schema(), vec![batch]);
+        let labels = rows.batch(0).unwrap().column(3).clone();
+        let labels = labels.as_string::<i32>();
+        let share = |marks: &BooleanArray| {
+            let held: Vec<&str> = (0..marks.len())
+                .filter(|i| marks.value(*i))
+                .map(|i| labels.value(i))
+                .collect();
+            let yes = held.iter().filter(|l| **l == "yes").count() as f64;
+            (yes / held.len() as f64, held.len() as f64)
+        };
+        let near = |marks: &BooleanArray, what: &str| {
+            let (share, held) = share(marks);
+            // Four standard errors.
+            assert!(
+                (share - 0.4).abs() < 4.0 * (0.24 / held).sqrt(),
+                "{what}: {share} of {held}"
+            );
+        };
+        for fraction in [0.02, 0.05, 0.1, 0.2, 0.5, 0.9] {
+            let marks = Split::Random(fraction).held_out(&rows).unwrap().unwrap();
+            near(&marks[0], &format!("{fraction}"));
+        }
+        let all = folds(&rows, 10).unwrap();
+        all.iter().for_each(|fold| near(&fold[0], "a fold"));
+        assert_eq!(all.iter().map(|f| f[0].true_count()).sum::<usize>(), count as usize);
     }
 
     #[test]

@@ -75,9 +75,9 @@ impl RelationFunction for Train {
             .named
             .iter()
             .position(|(n, _)| n.eq_ignore_ascii_case(TRANSFORM.name));
-        let list = match at.map(|i| arguments.named.remove(i).1) {
+        let transform = match at.map(|i| arguments.named.remove(i).1) {
             None => None,
-            Some(Value::Text(list)) => Some(list),
+            Some(Value::Text(text)) => Some(text),
             Some(_) => {
                 return Err(Error::request(format!(
                     "{NAME}: option 'transform' takes {}; write transform => 'age, label'",
@@ -100,6 +100,16 @@ impl RelationFunction for Train {
                 of_model.push((hyperparameter.name.into(), hyperparameter.first()));
             }
         }
+        if let Some((name, _)) = of_model.iter().find(|(name, _)| !takes(model_type, name)) {
+            let others: Vec<&str> = MODELS.iter().filter(|m| takes(**m, name)).map(|m| m.name()).collect();
+            if !others.is_empty() {
+                return Err(Error::request(format!(
+                    "{NAME}: option '{name}' is of {}, and this is a {}; leave it out",
+                    list(others, 10),
+                    model_type.name()
+                )));
+            }
+        }
         let mut options = Options::parse(NAME, model_type.options(), of_model)?;
         let split = Options::parse(NAME, SPLIT_OPTIONS, of_split)?;
         let folds = split
@@ -110,9 +120,9 @@ impl RelationFunction for Train {
                 "{NAME}: options 'cross_validate' and 'data_split_method' are both given; cross-validation holds out every row once"
             )));
         }
-        let source = Source::plan(input, list.as_deref(), split.text("data_split_col"), context)?;
+        let source = Source::plan(input, transform.as_deref(), split.text("data_split_col"), context)?;
         let columns = source.seen();
-        if list.is_none() && model_type.needs_transform() {
+        if transform.is_none() && model_type.needs_transform() {
             return Err(Error::request(format!(
                 "{NAME}: a {} model is what TRANSFORM makes; write TRANSFORM (…) before OPTIONS, or transform => '…'",
                 model_type.name()
@@ -125,7 +135,7 @@ impl RelationFunction for Train {
                 DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
             )
         };
-        if list.is_some()
+        if transform.is_some()
             && !model_type.needs_transform()
             && let Some(field) = columns.fields().iter().find(|f| is_list(f.data_type()))
         {
@@ -187,6 +197,11 @@ impl RelationFunction for Train {
                 .into(),
         }]
     }
+}
+
+/// Whether a model type has an option of that name.
+fn takes(model_type: &dyn ModelType, name: &str) -> bool {
+    model_type.options().iter().any(|o| o.answers_to(name))
 }
 
 /// The same columns, texts as dictionaries: rows are kept in a fraction of the memory, and read faster.
