@@ -367,7 +367,9 @@ impl Labels {
             return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
         };
         let all = concat_batches(&first.schema(), tables)?;
-        let classes = (0u32..).zip(tables).flat_map(|(class, t)| std::iter::repeat_n(class, t.num_rows()));
+        let classes = (0u32..)
+            .zip(tables)
+            .flat_map(|(class, t)| std::iter::repeat_n(class, t.num_rows()));
         let mut columns = vec![(self.name.clone(), self.column(classes)?)];
         let names = all.schema();
         let names = names.fields().iter().map(|f| f.name().clone());

@@ -44,15 +44,7 @@ pub(super) const RIDGE: OptionSpec = OptionSpec {
     help: "Penalty ½·l2·‖β‖² on the coefficients of standardised numbers and categories, beside half the sum of squared errors.",
 };
 
-static OPTIONS: &[OptionSpec] = &[
-    LABEL,
-    ID,
-    FEATURES,
-    RIDGE,
-    L1,
-    FIT_INTERCEPT,
-    CATEGORY_ENCODING,
-];
+static OPTIONS: &[OptionSpec] = &[LABEL, ID, FEATURES, RIDGE, L1, FIT_INTERCEPT, CATEGORY_ENCODING];
 
 impl ModelType for LinearRegression {
     fn name(&self) -> &'static str {
@@ -151,8 +143,7 @@ pub(super) fn fit(
     };
     context.observer.pass(&pass);
     notices.iter().for_each(|notice| context.observer.notice(notice));
-    let predictor =
-        LinearPredictor::with_terms(Arc::new(encoder), terms, found.coefficients, found.standard_errors);
+    let predictor = LinearPredictor::with_terms(Arc::new(encoder), terms, found.coefficients, found.standard_errors);
     Ok(Fitted {
         model: Arc::new(LinearModel {
             predictor: predictor.explained(Some(attributions)),

@@ -1211,7 +1211,11 @@ mod tests {
     fn without_an_intercept_and_with_dummies() {
         let input = customers(0..40);
         let scored = |named: &[(&str, Value)]| {
-            let free = [("label", text("churned")), ("l2", Value::Int(0)), ("folds", Value::Int(0))];
+            let free = [
+                ("label", text("churned")),
+                ("l2", Value::Int(0)),
+                ("folds", Value::Int(0)),
+            ];
             let fitted = fit_on(&rows(input.clone(), 7), &[&free[..], named].concat(), 2).unwrap();
             assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
             let scores = fitted.model.score(&feature_arrays(&input)).unwrap();
@@ -1223,7 +1227,10 @@ mod tests {
         let (found, fitted) = scored(from_ref(&none));
         assert!(found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-9));
         assert_eq!(column(&fitted, "coefficient")[0], Some(0.0));
-        assert_eq!(column(&fitted, "standard_error").iter().filter(|e| e.is_none()).count(), 1);
+        assert_eq!(
+            column(&fitted, "standard_error").iter().filter(|e| e.is_none()).count(),
+            1
+        );
         let (found, fitted) = scored(from_ref(&dummy));
         assert!(found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-9));
         // 'basic' has a row more than the others.

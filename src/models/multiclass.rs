@@ -226,7 +226,10 @@ impl Model for MulticlassModel {
         }
         let probabilities = self.probabilities(columns)?;
         let classes = predicted(&probabilities);
-        let of_label = classes.iter().enumerate().map(|(row, class)| probabilities[*class][row]);
+        let of_label = classes
+            .iter()
+            .enumerate()
+            .map(|(row, class)| probabilities[*class][row]);
         let mut answer: Vec<ArrayRef> = vec![
             self.labels.column(classes.iter().map(|class| *class as u32))?,
             Arc::new(Float64Array::from_iter_values(of_label)),

@@ -71,7 +71,11 @@ pub(super) fn fit(
         solution = solver.solve(&raised)?;
         solution.separation = separation;
     }
-    notices.extend(redundancy(&solver.redundant, &encoder_names(&encoder), (settings.l1, settings.l2)));
+    notices.extend(redundancy(
+        &solver.redundant,
+        &encoder_names(&encoder),
+        (settings.l1, settings.l2),
+    ));
     notices.extend(solution.separation.notice(settings, solution.l2));
     if !solution.converged {
         notices.push(not_converged(settings));

@@ -39,7 +39,11 @@ pub(super) struct LinearPredictor {
 
 impl LinearPredictor {
     /// Coefficients, one for each column of the design, with their standard errors where they are known.
-    pub(super) fn new(encoder: Arc<Encoder>, coefficients: Vec<f64>, standard_errors: Option<Vec<Option<f64>>>) -> Self {
+    pub(super) fn new(
+        encoder: Arc<Encoder>,
+        coefficients: Vec<f64>,
+        standard_errors: Option<Vec<Option<f64>>>,
+    ) -> Self {
         Self::with_terms(encoder, None, coefficients, standard_errors)
     }
 
@@ -455,7 +459,10 @@ impl LinearPredictor {
         values[..count].fill(0.0);
         errors[count] = None;
         for place in 0..count {
-            let factors = self.terms.as_ref().map_or_else(|| vec![place], |terms| terms.numbers(place));
+            let factors = self
+                .terms
+                .as_ref()
+                .map_or_else(|| vec![place], |terms| terms.numbers(place));
             let scale: f64 = factors.iter().map(|j| numbers[*j].scale).product();
             let weight = of_encoded[place] / scale;
             errors[place] = errors[place].map(|e| e / scale);

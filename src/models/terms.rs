@@ -111,7 +111,10 @@ impl Expansion {
             for before in last {
                 let number = terms[before].number;
                 // Numbers that do not descend, so that each product comes once.
-                for next in expands.iter().filter(|next| **next == number || self.interactions && **next > number) {
+                for next in expands
+                    .iter()
+                    .filter(|next| **next == number || self.interactions && **next > number)
+                {
                     terms.push(Term {
                         before: Some(before),
                         number: *next,
@@ -194,9 +197,7 @@ impl Terms {
     pub(super) fn expand_rows(&self, block: Block<f64>, context: &FitContext<'_>) -> Result<Block<f64>> {
         let (from, to) = (block.number_count, self.count());
         let bytes = block.row_count.saturating_mul(to).saturating_mul(size_of::<f64>());
-        context
-            .memory
-            .take(bytes, "the powers and products of the numbers")?;
+        context.memory.take(bytes, "the powers and products of the numbers")?;
         let mut numbers = vec![0.0; block.row_count * to];
         context.compute.pool.install(|| {
             numbers

@@ -90,7 +90,10 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("early_stop", "fits run to the optimum"),
     ("warm_start", "fits run to the optimum"),
     ("min_rel_progress", "fits run to the optimum"),
-    ("calculate_p_values", "ML.ADVANCED_WEIGHTS has them of every fit without a penalty"),
+    (
+        "calculate_p_values",
+        "ML.ADVANCED_WEIGHTS has them of every fit without a penalty",
+    ),
 ];
 
 /// The statements of a text, run one after another: the result of each, when it is asked for. Takes all of DataFusion's SQL,

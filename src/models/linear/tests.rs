@@ -80,7 +80,9 @@ fn predictions(model: &Arc<dyn Model>, columns: &[(&str, ArrayRef)]) -> Vec<f64>
 
 /// The weights and errors in the order of ML.ADVANCED_WEIGHTS, the intercept last.
 fn weights(model: &Arc<dyn Model>, standardize: bool) -> (Vec<f64>, Vec<Option<f64>>) {
-    let spec = crate::models::DESCRIPTIONS.iter().find(|d| d.word == "ADVANCED_WEIGHTS");
+    let spec = crate::models::DESCRIPTIONS
+        .iter()
+        .find(|d| d.word == "ADVANCED_WEIGHTS");
     let named = [("standardize".to_string(), Value::Bool(standardize))].into();
     let options = Options::parse("test", spec.unwrap().options, named).unwrap();
     let table = model.describe("ADVANCED_WEIGHTS", &options).unwrap().unwrap();
@@ -94,7 +96,10 @@ fn weights(model: &Arc<dyn Model>, standardize: bool) -> (Vec<f64>, Vec<Option<f
 
 fn assert_near(got: &[f64], wanted: &[f64]) {
     assert_eq!(got.len(), wanted.len(), "{got:?}");
-    let near = got.iter().zip(wanted).all(|(g, w)| (g - w).abs() < 1e-9 * w.abs().max(1.0));
+    let near = got
+        .iter()
+        .zip(wanted)
+        .all(|(g, w)| (g - w).abs() < 1e-9 * w.abs().max(1.0));
     assert!(near, "{got:?} is not {wanted:?}");
 }
 
@@ -146,31 +151,76 @@ fn without_an_intercept_the_first_categories_stand_for_it() {
     assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
     let (found, errors) = weights(&fitted.model, false);
     let of_d = 0.959_119_504_761_540_1;
-    let wanted = [2.996_311_007_618_486, -1.231_932_163_516_732_2, 2.440_455_677_783_152, 6.455_832_195_065_152, of_d, -of_d, 0.0];
+    let wanted = [
+        2.996_311_007_618_486,
+        -1.231_932_163_516_732_2,
+        2.440_455_677_783_152,
+        6.455_832_195_065_152,
+        of_d,
+        -of_d,
+        0.0,
+    ];
     assert_near(&found, &wanted);
-    let wanted = [0.122_114_497_947_574_74, 0.039_801_971_714_457_915, 0.518_082_595_888_384_7, 0.581_982_192_190_852_7, 0.196_661_867_928_781_43, 0.196_661_867_928_781_43];
+    let wanted = [
+        0.122_114_497_947_574_74,
+        0.039_801_971_714_457_915,
+        0.518_082_595_888_384_7,
+        0.581_982_192_190_852_7,
+        0.196_661_867_928_781_43,
+        0.196_661_867_928_781_43,
+    ];
     assert_errors(&errors, &[&wanted.map(Some)[..], &[None]].concat());
     // With one, the predictions are the same.
-    assert_near(&predictions(&fit(input.clone(), &[]).model, &input), &predictions(&fitted.model, &input));
+    assert_near(
+        &predictions(&fit(input.clone(), &[]).model, &input),
+        &predictions(&fitted.model, &input),
+    );
 }
 
 #[test]
 fn dummies_are_beside_the_most_frequent_category() {
     let input = columns(&["a", "b", "c", "d", "t"]);
     let fitted = fit(input.clone(), &[dummy()]);
-    assert_near(&predictions(&fit(input.clone(), &[]).model, &input), &predictions(&fitted.model, &input));
+    assert_near(
+        &predictions(&fit(input.clone(), &[]).model, &input),
+        &predictions(&fitted.model, &input),
+    );
     assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
     let (found, errors) = weights(&fitted.model, false);
-    let wanted = [2.996_311_007_618_487_6, -1.231_932_163_516_732_6, 0.0, 4.015_376_517_281_993, 0.0, -1.918_239_009_523_078_6, 3.399_575_182_544_686];
+    let wanted = [
+        2.996_311_007_618_487_6,
+        -1.231_932_163_516_732_6,
+        0.0,
+        4.015_376_517_281_993,
+        0.0,
+        -1.918_239_009_523_078_6,
+        3.399_575_182_544_686,
+    ];
     assert_near(&found, &wanted);
     assert!(found[2] == 0.0 && found[4] == 0.0);
     let (red, y) = (0.406_021_101_967_622_6, 0.393_323_735_857_563);
-    let wanted = [Some(0.122_114_497_947_574_76), Some(0.039_801_971_714_457_92), None, Some(red), None, Some(y), None];
+    let wanted = [
+        Some(0.122_114_497_947_574_76),
+        Some(0.039_801_971_714_457_92),
+        None,
+        Some(red),
+        None,
+        Some(y),
+        None,
+    ];
     assert_errors(&errors, &wanted);
     // A penalty is on what they are beside it.
     let fitted = fit(input.clone(), &[dummy(), ("l2", Value::Float(3.0))]);
     let (found, errors) = weights(&fitted.model, true);
-    let wanted = [4.353_313_533_815_935, -5.580_865_368_087_322, 0.0, 2.864_392_722_736_731_4, 0.0, -1.383_621_936_026_834, 9.503_680_060_434_506];
+    let wanted = [
+        4.353_313_533_815_935,
+        -5.580_865_368_087_322,
+        0.0,
+        2.864_392_722_736_731_4,
+        0.0,
+        -1.383_621_936_026_834,
+        9.503_680_060_434_506,
+    ];
     assert_near(&found, &wanted);
     assert!(errors.iter().all(Option::is_none));
     // So is the lasso's, which leaves the same ones out.

@@ -547,7 +547,9 @@ fn floats(array: &ArrayRef) -> Vec<f64> {
 /// prediction.
 fn explained(model: &dyn crate::models::Model, columns: &[ArrayRef]) -> Vec<(String, f64, Vec<f64>, f64, f64)> {
     let fields = model.row_fields("EXPLAIN_PREDICT").unwrap();
-    let answer = model.row_columns("EXPLAIN_PREDICT", columns, &Options::default()).unwrap();
+    let answer = model
+        .row_columns("EXPLAIN_PREDICT", columns, &Options::default())
+        .unwrap();
     assert_eq!(fields.len(), answer.len());
     for (field, column) in fields.iter().zip(&answer) {
         assert_eq!(field.data_type(), column.data_type(), "{}", field.name());
@@ -568,7 +570,11 @@ fn explained(model: &dyn crate::models::Model, columns: &[ArrayRef]) -> Vec<(Str
 fn explanations_add_up_and_know_no_parametrisation() {
     let input = visits(0..600);
     let table = rows(input.clone(), 64);
-    for named in [vec![number("l2", 0.0)], vec![number("l2", 2.0)], vec![number("l2", 0.0), number("l1", 3.0)]] {
+    for named in [
+        vec![number("l2", 0.0)],
+        vec![number("l2", 2.0)],
+        vec![number("l2", 0.0), number("l1", 3.0)],
+    ] {
         let fitted = fit_on(&table, &[&named[..], &[label()]].concat(), 2).unwrap();
         let columns = features(&input);
         let predicted = fitted.model.predict_columns(&columns, &Options::default()).unwrap();
@@ -605,9 +611,16 @@ fn all_classes_are_explained_together_and_each() {
     let input = visits(0..600);
     let fitted = fit_on(&rows(input.clone(), 64), &[label()], 2).unwrap();
     let each = [("class_level_explain".to_string(), Value::Bool(true))].into();
-    let spec = crate::models::DESCRIPTIONS.iter().find(|d| d.word == "GLOBAL_EXPLAIN").unwrap();
+    let spec = crate::models::DESCRIPTIONS
+        .iter()
+        .find(|d| d.word == "GLOBAL_EXPLAIN")
+        .unwrap();
     let each = Options::parse("test", spec.options, each).unwrap();
-    let all = fitted.model.describe("GLOBAL_EXPLAIN", &Options::default()).unwrap().unwrap();
+    let all = fitted
+        .model
+        .describe("GLOBAL_EXPLAIN", &Options::default())
+        .unwrap()
+        .unwrap();
     let of_class = fitted.model.describe("GLOBAL_EXPLAIN", &each).unwrap().unwrap();
     assert_eq!((all.num_rows(), of_class.num_rows()), (3, 12));
     assert_eq!(of_class.schema().field(0).name(), "kind");
@@ -626,16 +639,26 @@ fn all_classes_are_explained_together_and_each() {
     let loaded = LogisticRegression.load(&artefact).unwrap();
     assert_eq!(loaded.describe("GLOBAL_EXPLAIN", &each).unwrap().unwrap(), of_class);
     let columns = features(&input);
-    assert_eq!(explained(loaded.as_ref(), &columns), explained(fitted.model.as_ref(), &columns));
+    assert_eq!(
+        explained(loaded.as_ref(), &columns),
+        explained(fitted.model.as_ref(), &columns)
+    );
     let mut old = artefact;
     old.parts.tables.retain(|(name, _)| name != "attributions");
-    let told = LogisticRegression.load(&old).unwrap().describe("GLOBAL_EXPLAIN", &each).unwrap_err();
+    let told = LogisticRegression
+        .load(&old)
+        .unwrap()
+        .describe("GLOBAL_EXPLAIN", &each)
+        .unwrap_err();
     assert!(told.to_string().contains("train it again"));
 }
 
 /// The sums of errors times columns, which are 0 where nothing is penalised: numbers, then each part (NULL is one), by class.
 fn moments(fitted: &Fitted, input: &[(&'static str, ArrayRef)]) -> Vec<f64> {
-    let predicted = fitted.model.predict_columns(&features(input), &Options::default()).unwrap();
+    let predicted = fitted
+        .model
+        .predict_columns(&features(input), &Options::default())
+        .unwrap();
     let (kinds, parts) = (input[0].1.as_string::<i32>(), input[3].1.as_string::<i32>());
     let (x, y) = (input[1].1.as_primitive::<Float64Type>(), floats(&input[2].1));
     let known: Vec<f64> = x.iter().flatten().collect();
@@ -643,8 +666,19 @@ fn moments(fitted: &Fitted, input: &[(&'static str, ArrayRef)]) -> Vec<f64> {
     let mut sums = vec![0.0; 24];
     for row in (0..kinds.len()).filter(|row| kinds.is_valid(*row)) {
         let list = predicted[1].as_list::<i32>().value(row);
-        let part = if parts.is_null(row) { 3 } else { ["north", "south", "west"].iter().position(|p| *p == parts.value(row)).unwrap() };
-        for (class, (name, p)) in ["eatery", "deli", "café", "bar"].iter().zip(floats(list.as_struct().column(1))).enumerate() {
+        let part = if parts.is_null(row) {
+            3
+        } else {
+            ["north", "south", "west"]
+                .iter()
+                .position(|p| *p == parts.value(row))
+                .unwrap()
+        };
+        for (class, (name, p)) in ["eatery", "deli", "café", "bar"]
+            .iter()
+            .zip(floats(list.as_struct().column(1)))
+            .enumerate()
+        {
             let error = p - f64::from(kinds.value(row) == *name);
             let x = if x.is_null(row) { mean } else { x.value(row) };
             sums[class] += error * x;
@@ -664,7 +698,10 @@ fn without_an_intercept_and_with_dummies() {
     let dummy = ("category_encoding_method", Value::Text("dummy_encoding".into()));
     let plain = fit_on(&table, &[label(), free.clone()], 2).unwrap();
     let probabilities = |fitted: &Fitted| -> Vec<f64> {
-        let predicted = fitted.model.predict_columns(&features(&input), &Options::default()).unwrap();
+        let predicted = fitted
+            .model
+            .predict_columns(&features(&input), &Options::default())
+            .unwrap();
         floats(predicted[1].as_list::<i32>().values().as_struct().column(1))
     };
     let wanted = probabilities(&plain);
@@ -672,14 +709,22 @@ fn without_an_intercept_and_with_dummies() {
     for named in [vec![none.clone()], vec![dummy.clone()]] {
         let fitted = fit_on(&table, &[&[label(), free.clone()], &named[..]].concat(), 2).unwrap();
         let found = probabilities(&fitted);
-        assert!(found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-8), "{named:?}");
+        assert!(
+            found.iter().zip(&wanted).all(|(f, w)| (f - w).abs() < 1e-8),
+            "{named:?}"
+        );
         assert!(fitted.info.notices.is_empty(), "{:?}", fitted.info.notices);
     }
     // With neither, the optimum over what is left: the most frequent part's rows alone are missed.
     let fitted = fit_on(&table, &[label(), free, none, dummy], 2).unwrap();
     let missed: Vec<f64> = moments(&fitted, &input);
-    let part = (0..4).filter(|part| missed[8 + 4 * part..12 + 4 * part].iter().any(|m| m.abs() > 1e-3)).count();
+    let part = (0..4)
+        .filter(|part| missed[8 + 4 * part..12 + 4 * part].iter().any(|m| m.abs() > 1e-3))
+        .count();
     assert!(missed[..8].iter().all(|m| m.abs() < 1e-5) && part == 1, "{missed:?}");
-    let zeros = coefficients(&fitted).chunks(7).filter(|of_class| of_class[0] == 0.0).count();
+    let zeros = coefficients(&fitted)
+        .chunks(7)
+        .filter(|of_class| of_class[0] == 0.0)
+        .count();
     assert_eq!(zeros, 4);
 }

@@ -12,7 +12,8 @@ use crate::options::Value;
 type Columns = Vec<(&'static str, ArrayRef)>;
 
 fn fit_within(memory: &dyn MemoryBudget, columns: &Columns, named: &[(&str, Value)], threads: usize) -> Result<Fitted> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, a)| (*n, Arc::clone(a), true))).unwrap();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, a)| (*n, Arc::clone(a), true))).unwrap();
     let starts = (0..batch.num_rows()).step_by(7);
     let batches = starts.map(|s| batch.slice(s, 7.min(batch.num_rows() - s))).collect();
     let rows = MemoryRows::new(batch.schema(), batches);
@@ -95,7 +96,10 @@ fn weights(model: &Arc<dyn Model>, standardize: bool) -> Vec<(String, f64, Optio
 
 fn assert_near(got: &[f64], wanted: &[f64], tolerance: f64) {
     assert_eq!(got.len(), wanted.len(), "{got:?}");
-    let near = got.iter().zip(wanted).all(|(g, w)| (g - w).abs() < tolerance * w.abs().max(1.0));
+    let near = got
+        .iter()
+        .zip(wanted)
+        .all(|(g, w)| (g - w).abs() < tolerance * w.abs().max(1.0));
     assert!(near, "{got:?} is not {wanted:?}");
 }
 
@@ -109,14 +113,55 @@ fn no_interactions() -> (&'static str, Value) {
 
 #[test]
 fn predictions_are_scikit_learns() {
-    let line = [-29.587_079_116_900_91, 61.699_465_790_525_92, 23.213_549_287_157_7, 35.630_421_535_163_15];
+    let line = [
+        -29.587_079_116_900_91,
+        61.699_465_790_525_92,
+        23.213_549_287_157_7,
+        35.630_421_535_163_15,
+    ];
     let golden: [(i64, bool, [f64; 4]); 6] = [
         (1, true, line),
         (1, false, line),
-        (2, true, [19.725_864_565_914_456, 80.608_717_479_715_65, 14.755_337_323_848_048, 18.788_234_619_735_498]),
-        (3, true, [11.709_377_737_811_622, 78.195_697_041_557_37, 11.550_601_863_793_423, 14.597_231_772_758_331]),
-        (2, false, [-17.538_069_854_737_95, 61.129_099_545_808_89, 15.992_343_513_411_416, 36.762_971_428_643_65]),
-        (3, false, [-10.691_942_138_911_376, 67.774_275_264_361_26, 12.651_179_097_606_075, 28.875_161_889_217_946]),
+        (
+            2,
+            true,
+            [
+                19.725_864_565_914_456,
+                80.608_717_479_715_65,
+                14.755_337_323_848_048,
+                18.788_234_619_735_498,
+            ],
+        ),
+        (
+            3,
+            true,
+            [
+                11.709_377_737_811_622,
+                78.195_697_041_557_37,
+                11.550_601_863_793_423,
+                14.597_231_772_758_331,
+            ],
+        ),
+        (
+            2,
+            false,
+            [
+                -17.538_069_854_737_95,
+                61.129_099_545_808_89,
+                15.992_343_513_411_416,
+                36.762_971_428_643_65,
+            ],
+        ),
+        (
+            3,
+            false,
+            [
+                -10.691_942_138_911_376,
+                67.774_275_264_361_26,
+                12.651_179_097_606_075,
+                28.875_161_889_217_946,
+            ],
+        ),
     ];
     let input = columns();
     for (of, together, wanted) in golden {
@@ -126,10 +171,19 @@ fn predictions_are_scikit_learns() {
     }
     let plain = vec![input[0].clone(), input[1].clone(), input[3].clone()];
     let fitted = fit(&plain, &[("l2", Value::Float(2.5))]);
-    let wanted = [17.973_638_646_874_527, 77.331_971, 17.366_115_911_070_73, 16.388_517_139_717_454];
+    let wanted = [
+        17.973_638_646_874_527,
+        77.331_971,
+        17.366_115_911_070_73,
+        16.388_517_139_717_454,
+    ];
     assert_near(&predictions(&fitted.model, &plain)[..4], &wanted, 1e-7);
     let found: Vec<f64> = weights(&fitted.model, true).into_iter().map(|(_, w, _)| w).collect();
-    assert_near(&found[..5], &[12.860_507_4, 28.809_779_74, 2.581_215_85, 17.443_048_19, 5.529_435_21], 1e-7);
+    assert_near(
+        &found[..5],
+        &[12.860_507_4, 28.809_779_74, 2.581_215_85, 17.443_048_19, 5.529_435_21],
+        1e-7,
+    );
 }
 
 #[test]
@@ -160,13 +214,24 @@ fn weights_in_units_are_the_polynomial() {
         assert_eq!(name, wanted_name);
         assert!((weight - wanted).abs() < 1e-9, "{name}: {weight}");
         // Only what no other term holds has an error that a scale gives.
-        assert_eq!(error.is_some(), name.contains("^3") || name.contains("a^2*b") || name.contains("a*b^2"));
+        assert_eq!(
+            error.is_some(),
+            name.contains("^3") || name.contains("a^2*b") || name.contains("a*b^2")
+        );
     }
     assert!(weights(&fitted.model, true).iter().all(|(_, _, error)| error.is_some()));
     // Nothing is moved without an intercept: all have one, but the intercept that is none.
-    let through = weights(&fit(&input, &[degree(2), ("fit_intercept", Value::Bool(false))]).model, false);
+    let through = weights(
+        &fit(&input, &[degree(2), ("fit_intercept", Value::Bool(false))]).model,
+        false,
+    );
     let last = through.len() - 1;
-    assert!(through.iter().enumerate().all(|(i, (_, _, error))| error.is_some() == (i < last)));
+    assert!(
+        through
+            .iter()
+            .enumerate()
+            .all(|(i, (_, _, error))| error.is_some() == (i < last))
+    );
     assert_eq!(through[last].1, 0.0);
     let names: Vec<String> = weights(&fit(&input, &[degree(2), no_interactions()]).model, false)
         .into_iter()
@@ -182,7 +247,10 @@ fn explanations_add_up() {
     let fitted = fit(&input, &[degree(3)]);
     let spec = ROW_FUNCTIONS.iter().find(|f| f.word == "EXPLAIN_PREDICT").unwrap();
     let options = Options::parse("test", spec.options, [].into()).unwrap();
-    let answer = fitted.model.row_columns("EXPLAIN_PREDICT", &features(&input), &options).unwrap();
+    let answer = fitted
+        .model
+        .row_columns("EXPLAIN_PREDICT", &features(&input), &options)
+        .unwrap();
     let predicted = floats(&answer[0]);
     let mean = predicted.iter().sum::<f64>() / 30.0;
     let lists = answer[1].as_list::<i32>();
@@ -194,15 +262,27 @@ fn explanations_add_up() {
         assert!((mean + sum - predicted[row]).abs() < 1e-9);
         assert_eq!(floats(&answer[3])[row], predicted[row]);
     }
-    let global = fitted.model.describe("GLOBAL_EXPLAIN", &Options::default()).unwrap().unwrap();
+    let global = fitted
+        .model
+        .describe("GLOBAL_EXPLAIN", &Options::default())
+        .unwrap()
+        .unwrap();
     assert_eq!(global.num_rows(), 3);
     // One product alone is shared by its factors.
-    let input: Columns = vec![("a", numbers(|i| f64::from(i % 2 == 0) * 2.0 - 1.0)), ("b", numbers(|i| f64::from(i % 3 == 0))), (
-        "t",
-        numbers(|i| (f64::from(i % 2 == 0) * 2.0 - 1.0) * (f64::from(i % 3 == 0) - 1.0 / 3.0)),
-    )];
+    let input: Columns = vec![
+        ("a", numbers(|i| f64::from(i % 2 == 0) * 2.0 - 1.0)),
+        ("b", numbers(|i| f64::from(i % 3 == 0))),
+        (
+            "t",
+            numbers(|i| (f64::from(i % 2 == 0) * 2.0 - 1.0) * (f64::from(i % 3 == 0) - 1.0 / 3.0)),
+        ),
+    ];
     let fitted = fit(&input, &[]);
-    let global = fitted.model.describe("GLOBAL_EXPLAIN", &Options::default()).unwrap().unwrap();
+    let global = fitted
+        .model
+        .describe("GLOBAL_EXPLAIN", &Options::default())
+        .unwrap()
+        .unwrap();
     let shares = floats(global.column(1));
     assert!((shares[0] - shares[1]).abs() < 1e-9 && shares[0] > 0.1, "{shares:?}");
 }
@@ -210,7 +290,10 @@ fn explanations_add_up() {
 #[test]
 fn stored_models_say_the_same() {
     let input = columns();
-    for named in [vec![degree(3)], vec![degree(2), no_interactions(), ("l1", Value::Float(0.5))]] {
+    for named in [
+        vec![degree(3)],
+        vec![degree(2), no_interactions(), ("l1", Value::Float(0.5))],
+    ] {
         let fitted = fit(&input, &named);
         let artefact = Artefact {
             name: "m".into(),
@@ -226,9 +309,21 @@ fn stored_models_say_the_same() {
         assert_eq!(global(&loaded), global(&fitted.model));
         let mut torn = artefact;
         torn.parts.settings.insert("degree".into(), 4.into());
-        assert!(PolynomialRegression.load(&torn).unwrap_err().to_string().contains("do not fit its features"));
+        assert!(
+            PolynomialRegression
+                .load(&torn)
+                .unwrap_err()
+                .to_string()
+                .contains("do not fit its features")
+        );
         torn.parts.settings.insert("degree".into(), 9.into());
-        assert!(PolynomialRegression.load(&torn).unwrap_err().to_string().contains("its degree is not from 1 to 5"));
+        assert!(
+            PolynomialRegression
+                .load(&torn)
+                .unwrap_err()
+                .to_string()
+                .contains("its degree is not from 1 to 5")
+        );
     }
 }
 
@@ -257,10 +352,15 @@ fn too_many_columns_are_refused() {
     let mut input: Columns = vec![("t", numbers(a))];
     for name in &names {
         let j = name.len() + input.len();
-        input.push((Box::leak(name.clone().into_boxed_str()), numbers(move |i| ((i * j) % 13) as f64)));
+        input.push((
+            Box::leak(name.clone().into_boxed_str()),
+            numbers(move |i| ((i * j) % 13) as f64),
+        ));
     }
     assert_eq!(
-        fit_within(&UnlimitedMemory, &input, &[degree(5)], 1).unwrap_err().to_string(),
+        fit_within(&UnlimitedMemory, &input, &[degree(5)], 1)
+            .unwrap_err()
+            .to_string(),
         "POLYNOMIAL_REG: degree 5 of 40 numbers makes 1,221,758 columns, and a fit takes 20,000 at most; write a lower degree, \
          interactions => false, or fewer features"
     );
