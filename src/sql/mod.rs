@@ -2,12 +2,14 @@
 
 mod arguments;
 mod catalog;
+mod elements;
 pub(crate) mod functions;
 mod google;
 pub mod help;
 mod names;
 mod relation;
 mod run;
+mod select;
 mod statement;
 mod transform;
 
