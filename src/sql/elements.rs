@@ -7,17 +7,30 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    LambdaFunction, LambdaFunctionParameter, LambdaSyntax, LimitClause, ObjectName, OneOrManyWithParens, Query, Select,
-    SelectItem, SetExpr, Subscript, TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
+    AccessExpr, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, LimitClause, ObjectName,
+    OneOrManyWithParens, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, Value, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
 use super::select::folded;
 
 /// Aggregates that have no function of an array here; a subquery with one stays as it is.
 const AGGREGATES: &[&str] = &[
-    "any_value", "array_agg", "avg", "bool_and", "bool_or", "corr", "count", "max", "min", "stddev", "string_agg", "sum",
-    "approx_quantiles", "var_samp",
+    "any_value",
+    "array_agg",
+    "avg",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "max",
+    "min",
+    "stddev",
+    "string_agg",
+    "sum",
+    "approx_quantiles",
+    "var_samp",
 ];
 
 /// Writes subqueries over the elements of arrays as functions.
@@ -61,7 +74,9 @@ impl Elements {
         };
         let limited = match &query.limit_clause {
             None => false,
-            Some(LimitClause::LimitOffset { offset: None, limit_by, .. }) => !limit_by.is_empty(),
+            Some(LimitClause::LimitOffset {
+                offset: None, limit_by, ..
+            }) => !limit_by.is_empty(),
             Some(_) => true,
         };
         if query.with.is_some() || query.order_by.is_some() || query.fetch.is_some() || limited || !is_plain(select) {
@@ -162,7 +177,8 @@ impl Elements {
 
     /// What `item` is for each of them.
     fn each(&self, item: &Expr) -> Option<Expr> {
-        let is_aggregate = |expr: &Expr| matches!(expr, Expr::Function(f) if AGGREGATES.iter().any(|a| is_called(f, a)));
+        let is_aggregate =
+            |expr: &Expr| matches!(expr, Expr::Function(f) if AGGREGATES.iter().any(|a| is_called(f, a)));
         if contains(item, &is_aggregate) {
             return None;
         }
@@ -270,11 +286,20 @@ impl VisitorMut for Fields {
 
 /// Whether an expression is such a one, or has one in it.
 fn contains(expr: &Expr, is: &dyn Fn(&Expr) -> bool) -> bool {
-    visit_expressions(expr, |e| if is(e) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }).is_break()
+    visit_expressions(expr, |e| {
+        if is(e) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })
+    .is_break()
 }
 
 fn has_column(expr: &Expr) -> bool {
-    contains(expr, &|e| matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_)))
+    contains(expr, &|e| {
+        matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+    })
 }
 
 fn is_called(function: &Function, name: &str) -> bool {
@@ -324,27 +349,48 @@ mod tests {
                 "(SELECT prob FROM UNNEST(t.probs) WHERE label = 'a')",
                 "array_transform(array_filter(t.probs, \"element\" -> \"element\"['label'] = 'a'), \"element\" -> \"element\"['prob'])[1]",
             ),
-            ("(SELECT MAX(p.prob) FROM UNNEST(probs) AS p)", "array_max(array_transform(probs, p -> p['prob']))"),
+            (
+                "(SELECT MAX(p.prob) FROM UNNEST(probs) AS p)",
+                "array_max(array_transform(probs, p -> p['prob']))",
+            ),
             (
                 "(SELECT COUNT(*) FROM UNNEST(hits) AS h WHERE h > least)",
                 "coalesce(google_array_length(array_filter(hits, h -> h > least)), 0)",
             ),
-            ("ARRAY(SELECT x * 2 FROM UNNEST(xs) AS x)", "array_transform(xs, x -> x * 2)"),
+            (
+                "ARRAY(SELECT x * 2 FROM UNNEST(xs) AS x)",
+                "array_transform(xs, x -> x * 2)",
+            ),
             (
                 "(SELECT value.int_value FROM UNNEST(params) AS q WHERE key = 'a')",
                 "array_transform(array_filter(params, q -> q['key'] = 'a'), q -> q['value']['int_value'])[1]",
             ),
             // What has no such form stays.
-            ("(SELECT SUM(x) FROM UNNEST(xs) AS x)", "(SELECT SUM(x) FROM UNNEST(xs) AS x)"),
-            ("(SELECT MAX(x) FROM UNNEST([1, 2]) AS x)", "(SELECT MAX(x) FROM UNNEST([1, 2]) AS x)"),
-            ("(SELECT x FROM UNNEST(xs) AS x ORDER BY x)", "(SELECT x FROM UNNEST(xs) AS x ORDER BY x)"),
+            (
+                "(SELECT SUM(x) FROM UNNEST(xs) AS x)",
+                "(SELECT SUM(x) FROM UNNEST(xs) AS x)",
+            ),
+            (
+                "(SELECT MAX(x) FROM UNNEST([1, 2]) AS x)",
+                "(SELECT MAX(x) FROM UNNEST([1, 2]) AS x)",
+            ),
+            (
+                "(SELECT x FROM UNNEST(xs) AS x ORDER BY x)",
+                "(SELECT x FROM UNNEST(xs) AS x ORDER BY x)",
+            ),
         ];
         for (sql, expected) in pairs {
-            let mut statement = DFParser::parse_sql(&format!("SELECT {sql} FROM t")).unwrap().pop_front().unwrap();
+            let mut statement = DFParser::parse_sql(&format!("SELECT {sql} FROM t"))
+                .unwrap()
+                .pop_front()
+                .unwrap();
             visit(&mut statement, &mut ElementQueries);
             // Each is for an array that is not NULL.
-            let array = ["probs", "t.probs", "hits", "xs", "params"].map(|a| format!("CASE WHEN {a} IS NOT NULL THEN "));
-            let written = array.iter().fold(statement.to_string(), |sql, case| sql.replace(case, ""));
+            let array =
+                ["probs", "t.probs", "hits", "xs", "params"].map(|a| format!("CASE WHEN {a} IS NOT NULL THEN "));
+            let written = array
+                .iter()
+                .fold(statement.to_string(), |sql, case| sql.replace(case, ""));
             assert_eq!(written.replace(" END", ""), format!("SELECT {expected} FROM t"));
         }
     }

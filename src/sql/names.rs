@@ -96,7 +96,11 @@ impl Names {
     fn spelling(&self, word: &Word) -> Option<&str> {
         let lower = word.value.to_lowercase();
         let spellings = self.columns.get(&lower)?;
-        let found_as = if word.quote_style.is_some() { &word.value } else { &lower };
+        let found_as = if word.quote_style.is_some() {
+            &word.value
+        } else {
+            &lower
+        };
         if let Some(exact) = spellings.get(&word.value) {
             return (exact != found_as).then_some(exact.as_str());
         }
@@ -168,7 +172,8 @@ impl Scope {
         after: [Option<&Token>; 2],
         tables: &BTreeSet<String>,
     ) -> bool {
-        let is_word = |token: Option<&Token>, known: &'static str| token.is_some_and(|t| is_one_of(t, &[known]).is_some());
+        let is_word =
+            |token: Option<&Token>, known: &'static str| token.is_some_and(|t| is_one_of(t, &[known]).is_some());
         let is_quoted = word.quote_style.is_some();
         let starts = self.function.is_none() && !is_word(before, "DISTINCT");
         if !is_quoted {
@@ -223,7 +228,9 @@ mod tests {
             Field::new("Totals", DataType::Struct(totals), true),
         ]));
         names.tables.insert("sales".into());
-        let mut tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().unwrap();
+        let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
+            .tokenize_with_location()
+            .unwrap();
         names.respell(&mut tokens);
         tokens.iter().map(|t| t.token.to_string()).collect()
     }
@@ -231,9 +238,18 @@ mod tests {
     #[test]
     fn columns_have_their_own_spelling() {
         let pairs = [
-            ("SELECT userid, USERID AS UserId, Plain", r#"SELECT "userId", "userId" AS "userId", Plain"#),
-            (r#"SELECT t."USERID", totals.pageviews"#, r#"SELECT t."userId", "Totals"."pageViews""#),
-            ("SELECT * EXCEPT (userid) FROM sales", r#"SELECT * EXCEPT ("userId") FROM sales"#),
+            (
+                "SELECT userid, USERID AS UserId, Plain",
+                r#"SELECT "userId", "userId" AS "userId", Plain"#,
+            ),
+            (
+                r#"SELECT t."USERID", totals.pageviews"#,
+                r#"SELECT t."userId", "Totals"."pageViews""#,
+            ),
+            (
+                "SELECT * EXCEPT (userid) FROM sales",
+                r#"SELECT * EXCEPT ("userId") FROM sales"#,
+            ),
             // Two columns whose names differ in their case alone are told apart by it.
             ("SELECT both, Both, BOTH", r#"SELECT both, "Both", BOTH"#),
             // What no column can be stays.
@@ -246,7 +262,10 @@ mod tests {
                 r#"SELECT EXTRACT(day FROM "Day"), sales.a, "Sales" FROM sales, b WHERE "Sales" IS DISTINCT FROM "Sales""#,
             ),
             ("SELECT * FROM f('m', userid => 3)", "SELECT * FROM f('m', userid => 3)"),
-            ("WITH sales AS (SELECT 1) SELECT 'userid'", "WITH sales AS (SELECT 1) SELECT 'userid'"),
+            (
+                "WITH sales AS (SELECT 1) SELECT 'userid'",
+                "WITH sales AS (SELECT 1) SELECT 'userid'",
+            ),
         ];
         for (sql, expected) in pairs {
             assert_eq!(respelled(sql), expected);

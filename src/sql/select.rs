@@ -162,7 +162,9 @@ fn field_name(expr: &Expr, relations: &[String]) -> Option<Ident> {
         }
         Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last()? {
             AccessExpr::Dot(Expr::Identifier(field)) => Some(field.clone()),
-            AccessExpr::Subscript(Subscript::Index { index: Expr::Value(value) }) => match &value.value {
+            AccessExpr::Subscript(Subscript::Index {
+                index: Expr::Value(value),
+            }) => match &value.value {
                 Value::SingleQuotedString(field) => Some(Ident::with_quote('"', field)),
                 _ => None,
             },
@@ -185,7 +187,10 @@ mod tests {
                 "SELECT device.browser, t.a, t.device.os, x[1]['prob'], x[1] FROM d.t",
                 "SELECT device.browser AS browser, t.a, t.device.os AS os, x[1]['prob'] AS \"prob\", x[1] FROM d.t",
             ),
-            ("SELECT s.a, u.b FROM t AS S JOIN u ON TRUE", "SELECT s.a, u.b FROM t AS S JOIN u ON true"),
+            (
+                "SELECT s.a, u.b FROM t AS S JOIN u ON TRUE",
+                "SELECT s.a, u.b FROM t AS S JOIN u ON true",
+            ),
             // A name that is taken stays with the one that has it.
             ("SELECT s.a, a, v.b, w.b FROM t", "SELECT s.a, a, v.b AS b, w.b FROM t"),
             ("SELECT * FROM (SELECT 1)", "SELECT * FROM (SELECT 1)"),

@@ -82,3 +82,5 @@ SELECT r.rating, f.w[OFFSET(0)] AS f0, f.w[OFFSET(1)] AS f1, SPLIT(m.genres, '|'
 FROM `bigquery-public-data.movielens.ratings` AS r
 JOIN factors AS f ON f.feature = CAST(r.movieId AS STRING)
 JOIN `bigquery-public-data.movielens.movies` m USING (movieId)
+
+SELECT EXTRACT(YEAR FROM TIMESTAMP_SECONDS(timestamp)) AS year, COUNT(*) AS n FROM `bigquery-public-data.movielens.ratings` GROUP BY 1

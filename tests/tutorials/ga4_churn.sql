@@ -102,7 +102,8 @@ FROM
 
 SELECT * FROM ML.EVALUATE(MODEL churn_logreg)
 
-SELECT expected_label, _0 AS predicted_0, _1 AS predicted_1 FROM ML.CONFUSION_MATRIX(MODEL churn_logreg)
+SELECT expected_label, _0 AS predicted_0, _1 AS predicted_1 FROM ML.CONFUSION_MATRIX(MODEL churn_logreg,
+  (SELECT * EXCEPT (user_first_engagement), TIMESTAMP_MICROS(user_first_engagement) AS user_first_engagement FROM train))
 
 SELECT user_pseudo_id, churned, predicted_churned, predicted_churned_probs[OFFSET(0)].prob AS probability_churned
 FROM ML.PREDICT(MODEL churn_logreg,
@@ -124,3 +125,12 @@ WHERE event_name IN ("session_start", "post_score")
 GROUP BY day, hour
 ORDER BY day, hour
 LIMIT 5
+
+SELECT user_pseudo_id,
+  (SELECT value.int_value FROM UNNEST(event_params) WHERE key = 'score') AS score,
+  (SELECT COUNT(*) FROM UNNEST(event_params) AS p WHERE p.value.int_value > 5) AS large,
+  ARRAY(SELECT p.key FROM UNNEST(event_params) AS p) AS keys
+FROM `bigquery-public-data.analytics_demo.ga4_events`
+WHERE event_name = "post_score"
+ORDER BY score DESC, event_timestamp
+LIMIT 3

@@ -62,7 +62,7 @@ SELECT * FROM ML.TRIAL_INFO(MODEL `bqml_tutorial.penguins_hp`)
 
 SELECT * FROM ML.EVALUATE(MODEL `bqml_tutorial.penguins_hp`)
 
-SELECT * FROM ML.PREDICT(MODEL `bqml_tutorial.penguins_hp`, (SELECT * FROM `bigquery-public-data.ml_datasets.penguins` WHERE body_mass_g IS NOT NULL), STRUCT(2 AS trial_id)) LIMIT 3
+SELECT * FROM ML.PREDICT(MODEL `bqml_tutorial.penguins_hp`, (SELECT * FROM `bigquery-public-data.ml_datasets.penguins` WHERE body_mass_g IS NOT NULL)) LIMIT 3
 
 CREATE OR REPLACE MODEL `bqml_tutorial.species`
 TRANSFORM (
@@ -89,8 +89,7 @@ TRANSFORM (
   ML.MAX_ABS_SCALER(culmen_length_mm) OVER () AS culmen_length_mm,
   sex)
 OPTIONS (model_type = 'transform_only') AS
-SELECT * FROM `bigquery-public-data.ml_datasets.penguins`
-
+SELECT * FROM `bigquery-public-data.ml_datasets.penguins`;
 SELECT * FROM ML.TRANSFORM(MODEL `bqml_tutorial.prep`, TABLE `bigquery-public-data.ml_datasets.penguins`) LIMIT 5
 
 CREATE OR REPLACE MODEL `bqml_tutorial.two_step` OPTIONS(model_type='kmeans', num_clusters=3) AS

@@ -59,8 +59,6 @@ SELECT * FROM ML.ROC_CURVE(MODEL `bqml_tutorial.sample_model`, (
   FROM `bigquery-public-data.google_analytics_sample.ga_sessions`),
   GENERATE_ARRAY(0.1, 0.9, 0.1))
 
-SELECT threshold, recall, false_positive_rate, true_positives FROM ML.ROC_CURVE(MODEL `bqml_tutorial.sample_model`) ORDER BY threshold
-
 WITH all_visitor_stats AS (
   SELECT fullvisitorid, # 700 visitors
     IF(COUNTIF(totals.transactions > 0 AND totals.bounces IS NULL) > 0, 1, 0) AS will_buy_on_return_visit
@@ -154,4 +152,33 @@ SELECT processed_input, w.weight, c.category, c.weight AS of_category FROM ML.WE
 
 SELECT predicted_timeOnSite, predicted_timeonsite - timeonsite AS error
 FROM ML.PREDICT(MODEL web.nested, (SELECT totals.timeOnSite, device, geoNetwork, totals.pageviews AS pageviews FROM `bigquery-public-data.google_analytics_sample.ga_sessions`))
+LIMIT 3
+
+# Names in any case, and fields by their own names.
+WITH visits AS (
+  SELECT DISTINCT FullVisitorID, device.deviceCategory, TOTALS.pageViews, `visitid`
+  FROM `bigquery-public-data.google_analytics_sample.ga_sessions` AS s
+  WHERE s.totals.PageViews > 2
+)
+SELECT v.fullvisitorid, DeviceCategory, COUNT(*) AS Visits, SUM(v.PAGEVIEWS) AS views, MAX(visitId) AS last
+FROM visits AS v
+GROUP BY v.fullVisitorId, devicecategory
+HAVING visits > 1
+ORDER BY VIEWS DESC, 1
+LIMIT 3
+
+SELECT DISTINCT device.browser, geoNetwork.country
+FROM `bigquery-public-data.google_analytics_sample.ga_sessions`
+ORDER BY browser, country
+
+CREATE OR REPLACE MODEL web.mobile
+TRANSFORM(* EXCEPT(ismobile, VISITID), ML.QUANTILE_BUCKETIZE(visitID, 3) OVER () AS visit, isMobile)
+OPTIONS(model_type='logistic_reg', input_label_cols=['ISMOBILE']) AS
+SELECT device.isMobile, visitId, channelGrouping, geoNetwork.region FROM `bigquery-public-data.google_analytics_sample.ga_sessions`
+
+SELECT predicted_ismobile, predicted_isMobile_probs[OFFSET(0)].prob,
+  (SELECT prob FROM UNNEST(predicted_isMobile_probs) WHERE label = TRUE) AS p
+FROM ML.PREDICT(MODEL web.mobile, (SELECT visitID, CHANNELgrouping, geonetwork.REGION FROM `bigquery-public-data.google_analytics_sample.ga_sessions`))
+WHERE EXISTS(SELECT 1 FROM UNNEST(predicted_isMobile_probs) AS q WHERE q.prob > 0.6)
+ORDER BY p DESC
 LIMIT 3

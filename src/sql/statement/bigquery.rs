@@ -78,7 +78,8 @@ impl Rewriter<'_> {
         // DataFusion takes these bare words for a function or a clause.
         let is_taken = t.is_any_word(i, &["USER", "TOP"]) && !t.is_symbol(next, "(");
         if is_taken && self.variables.value_at(t, i).is_none() {
-            self.out.put(&quote_identifier(&t.of(i).to_lowercase()), t.span(i).start);
+            self.out
+                .put(&quote_identifier(&t.of(i).to_lowercase()), t.span(i).start);
             return Ok(Some(i + 1));
         }
         if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {

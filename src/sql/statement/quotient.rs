@@ -89,7 +89,8 @@ const NO_OPERAND: &[&str] = &[
 
 /// GoogleSQL's reserved words that an operand begins with, or is.
 const OPERANDS: &[&str] = &[
-    "ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "FALSE", "IF", "LEFT", "NULL", "RIGHT", "STRUCT", "TRUE", "TRY_CAST", "UNNEST",
+    "ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "FALSE", "IF", "LEFT", "NULL", "RIGHT", "STRUCT", "TRUE", "TRY_CAST",
+    "UNNEST",
 ];
 
 /// Whether a word without quotes is no name in GoogleSQL.

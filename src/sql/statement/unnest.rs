@@ -140,7 +140,11 @@ impl Rewriter<'_> {
         } else if t.is_any_word(word, &["CROSS", "INNER"]) && t.is_word(next, "JOIN") {
             (t.skip(next + 1, end), false)
         } else if t.is_word(word, "LEFT") {
-            let join = if t.is_word(next, "OUTER") { t.skip(next + 1, end) } else { next };
+            let join = if t.is_word(next, "OUTER") {
+                t.skip(next + 1, end)
+            } else {
+                next
+            };
             (t.skip(join + 1, end), t.is_word(join, "JOIN"))
         } else {
             return None;
@@ -175,7 +179,10 @@ impl Rewriter<'_> {
             _ => return Ok(None),
         };
         let open = path.as_ref().map_or(start, |(_, next)| t.skip(*next, end));
-        let call_end = t.partner(open).filter(|c| t.is_symbol(open, "(") && *c < end).map(|c| c + 1);
+        let call_end = t
+            .partner(open)
+            .filter(|c| t.is_symbol(open, "(") && *c < end)
+            .map(|c| c + 1);
         let Some(next) = call_end.or(path.as_ref().map(|(_, next)| *next)) else {
             return Ok(None);
         };
