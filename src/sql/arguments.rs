@@ -109,6 +109,14 @@ impl Arguments {
         )))
     }
 
+    /// Takes the constant after the query, if there is one, for the option `name`, as BigQuery ML has some.
+    pub(crate) fn name_last(&mut self, name: &str) {
+        if let [_, Argument::Query(_), Argument::Constant(value)] = self.positional.as_slice() {
+            self.named.push((name.to_string(), value.clone()));
+            self.positional.pop();
+        }
+    }
+
     /// How many positional arguments there are.
     pub(crate) fn positional_count(&self) -> usize {
         self.positional.len()

@@ -3,12 +3,14 @@
 mod arguments;
 mod catalog;
 pub mod dialect;
+mod elements;
 pub(crate) mod functions;
 mod google;
 pub mod help;
 mod names;
 mod relation;
 mod run;
+mod select;
 mod statement;
 mod transform;
 

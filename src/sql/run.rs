@@ -14,8 +14,10 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::elements::ElementQueries;
 use super::help::{Form, Topic};
 use super::names::Names;
+use super::select::{Namer, visit};
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError, caret,
     parse,
@@ -87,6 +89,8 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("vertex_ai_model_id", "models are kept in ml.store"),
     ("vertex_ai_model_version_aliases", "models are kept in ml.store"),
     ("kms_key_name", "the store's own encryption applies"),
+    ("enable_global_explain", "ML.GLOBAL_EXPLAIN always has it"),
+    ("max_iterations", "fits run to the optimum"),
     ("optimize_strategy", "fits run to the optimum"),
     ("learn_rate_strategy", "fits run to the optimum"),
     ("learn_rate", "fits run to the optimum"),
@@ -170,6 +174,8 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
                 .build()?;
             statement = parser.parse_statement()?;
         }
+        visit(&mut statement, &mut ElementQueries);
+        visit(&mut statement, &mut Namer::default());
         // A name that was looked for in vain may be one that only planning makes.
         match state.statement_to_plan(statement.clone()).await {
             Err(error) if names.learn(&error) => {}

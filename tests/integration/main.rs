@@ -12,3 +12,4 @@ mod s3_server;
 mod shell;
 mod statements;
 mod store;
+mod tutorials;

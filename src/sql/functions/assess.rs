@@ -39,6 +39,9 @@ impl RelationFunction for Assess {
         if *word == "EVALUATE" && arguments.positional_count() == 1 {
             return own_evaluation(arguments, context);
         }
+        if *word == "ROC_CURVE" {
+            arguments.name_last("thresholds");
+        }
         let (name, input) = arguments.model_and_query()?;
         let loaded = context.session.model(&context.settings, &name)?;
         let model = &loaded.model;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, StructArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::Result as DataFusionResult;
-use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions::core;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::prelude::ident;
 
@@ -112,9 +112,12 @@ pub(crate) fn answer_rows(
     let inner: Vec<Expr> = std::iter::once(call.alias(answer))
         .chain(columns.clone().map(|i| inputs.column(i)))
         .collect();
+    let field = ScalarUDF::from(AnswerField {
+        signature: Signature::any(2, Volatility::Immutable),
+    });
     let outer: Vec<Expr> = added
         .iter()
-        .map(|f| get_field(ident(answer), f.name().as_str()).alias(f.name()))
+        .map(|f| field.call(vec![ident(answer), lit(f.name().as_str())]).alias(f.name()))
         .chain(columns.map(|i| inputs.column(i)))
         .collect();
     Ok(LogicalPlanBuilder::from(inputs.plan)
@@ -122,6 +125,35 @@ pub(crate) fn answer_rows(
         .project(outer)?
         .alias(word.to_lowercase())?
         .build()?)
+}
+
+/// A field of a struct, as `get_field` takes it. But optimizer rules move that one towards the tables, with the model's call
+/// in its place: it would be made once for each field, and below columns that the query renames.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AnswerField {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for AnswerField {
+    fn name(&self) -> &'static str {
+        "ml_field"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        core::get_field().return_type(arg_types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DataFusionResult<FieldRef> {
+        core::get_field().return_field_from_args(args)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        core::get_field().invoke_with_args(args)
+    }
 }
 
 /// All columns that a model adds to a row, as a struct.

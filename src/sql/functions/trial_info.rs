@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray,
+};
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -55,11 +58,19 @@ impl RelationFunction for TrialInfo {
                 }),
             ),
         ];
-        for (at, field) in fields.iter().enumerate() {
-            let values = trials
-                .iter()
-                .map(|t| t.evaluation.as_ref().and_then(|e| e.metrics.get(at).copied().flatten()));
-            columns.push((field.name().clone(), Arc::new(values.collect::<Float64Array>())));
+        let metrics: Vec<(FieldRef, ArrayRef)> = fields
+            .into_iter()
+            .enumerate()
+            .map(|(at, field)| {
+                let values = trials
+                    .iter()
+                    .map(|t| t.evaluation.as_ref().and_then(|e| e.metrics.get(at).copied().flatten()));
+                (field, Arc::new(values.collect::<Float64Array>()) as ArrayRef)
+            })
+            .collect();
+        if !metrics.is_empty() {
+            let metrics = Arc::new(StructArray::from(metrics));
+            columns.push(("hparam_tuning_evaluation_metrics".into(), metrics));
         }
         columns.push((
             "training_loss".into(),

@@ -6,7 +6,7 @@ use super::lexer::Kind;
 use super::literal::identifier;
 use super::path::Path;
 use super::rewrite::Rewriter;
-use super::source::{Span, SyntaxError, quote};
+use super::source::{Span, SyntaxError, quote, quote_identifier};
 use super::tokens::Tokens;
 
 /// Words before the name of a table.
@@ -75,9 +75,11 @@ impl Rewriter<'_> {
             self.out.put("TIMESTAMP", t.span(i).start);
             return Ok(Some(i + 1));
         }
-        // DataFusion takes the bare word for a function.
-        if t.is_word(i, "USER") && !t.is_symbol(next, "(") && self.variables.value_at(t, i).is_none() {
-            self.out.put("\"user\"", t.span(i).start);
+        // DataFusion takes these bare words for a function or a clause.
+        let is_taken = t.is_any_word(i, &["USER", "TOP"]) && !t.is_symbol(next, "(");
+        if is_taken && self.variables.value_at(t, i).is_none() {
+            self.out
+                .put(&quote_identifier(&t.of(i).to_lowercase()), t.span(i).start);
             return Ok(Some(i + 1));
         }
         if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {

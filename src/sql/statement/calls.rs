@@ -95,6 +95,7 @@ impl Rewriter<'_> {
             "COUNTIF" => self.count(i, open, close, end)?,
             "APPROX_COUNT_DISTINCT" => self.count_distinct(i, open, close)?,
             "STRING_AGG" => self.string_agg(open, close)?,
+            "ARRAY_AGG" => self.array_agg(open, close)?,
             "TO_JSON_STRING" => self.check_no_table(open, close)?,
             "MOD" => self.pair(i, open, close, ["((", ") % (", "))"])?,
             "SAFE_DIVIDE" => {
@@ -175,6 +176,20 @@ impl Rewriter<'_> {
             self.out.put(" ", t.span(order).start);
         }
         self.range(order..close)?;
+        self.plain(close..close + 1);
+        Ok(true)
+    }
+
+    /// `ARRAY_AGG(x ORDER BY y LIMIT n)`, as a slice of all.
+    fn array_agg(&mut self, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let Some(limit) = t.last_word(&(open + 1..close), "LIMIT") else {
+            return Ok(false);
+        };
+        self.out.put("array_slice(ARRAY_AGG(", t.span(open).start);
+        self.operand(open + 1..limit)?;
+        self.out.put("), 1, ", t.span(limit).start);
+        self.operand(limit + 1..close)?;
         self.plain(close..close + 1);
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! `FROM t, UNNEST(array) AS x`, where x is an element.
 //!
 //! For DataFusion x would be a table, so that it is written `AS x(x)`. Nor does DataFusion take a column of another table of
-//! the same FROM there: then the table itself is written with a row for each element,
+//! the same FROM there: then the table itself, or the call or query in its place, is written with a row for each element,
 //! `FROM (SELECT *, unnest(array) AS x FROM t AS t) AS t`.
 
 use std::ops::Range;
@@ -51,6 +51,8 @@ struct Unnest {
     array: Range<usize>,
     /// The token that names an element.
     name: usize,
+    /// Whether a row without elements stays, as LEFT JOIN has it.
+    keeps_rows: bool,
 }
 
 impl Rewriter<'_> {
@@ -81,6 +83,7 @@ impl Rewriter<'_> {
         (!more).then_some(Unnest {
             array: open + 1..close,
             name,
+            keeps_rows: false,
         })
     }
 
@@ -93,7 +96,7 @@ impl Rewriter<'_> {
         if !clause.is_some_and(|w| t.is_any_word(w, &["FROM", "JOIN"])) {
             return Ok(None);
         }
-        let Some(Unnest { array, name }) = self.named_unnest(open, end) else {
+        let Some(Unnest { array, name, .. }) = self.named_unnest(open, end) else {
             return Ok(None);
         };
         let close = array.end;
@@ -127,60 +130,109 @@ impl Rewriter<'_> {
         !t.is_any_word(t.skip(array.start, array.end), &["SELECT", "WITH"]) && array.clone().any(is_column)
     }
 
-    /// The table after the FROM at `i`, if arrays of it are unnested beside it; the token after them.
+    /// The UNNEST that is joined at `i`, and the token after the join.
+    fn joined_unnest(&self, i: usize, end: usize) -> Option<(Unnest, usize)> {
+        let t = self.tokens;
+        let word = t.skip(i, end);
+        let next = t.skip(word + 1, end);
+        let (call, keeps_rows) = if t.is_symbol(word, ",") {
+            (next, false)
+        } else if t.is_any_word(word, &["CROSS", "INNER"]) && t.is_word(next, "JOIN") {
+            (t.skip(next + 1, end), false)
+        } else if t.is_word(word, "LEFT") {
+            let join = if t.is_word(next, "OUTER") {
+                t.skip(next + 1, end)
+            } else {
+                next
+            };
+            (t.skip(join + 1, end), t.is_word(join, "JOIN"))
+        } else {
+            return None;
+        };
+        let unnest = Some(call)
+            .filter(|c| t.is_word(*c, "UNNEST"))
+            .and_then(|c| self.named_unnest(t.skip(c + 1, end), end))
+            .filter(|u| self.has_column(&u.array))?;
+        let mut after = unnest.name + 1;
+        let on = t.skip(after, end);
+        if keeps_rows && t.is_word(on, "ON") {
+            let condition = t.skip(on + 1, end);
+            if !t.is_word(condition, "TRUE") {
+                return None;
+            }
+            after = condition + 1;
+        }
+        Some((Unnest { keeps_rows, ..unnest }, after))
+    }
+
+    /// The table after the FROM at `i`, or the call or query there, if arrays of it are unnested beside it; the token after
+    /// them.
     pub(super) fn unnested_table(&mut self, i: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
         let t = self.tokens;
         let start = t.skip(i + 1, end);
-        if !t.is_word(i, "FROM") || !matches!(t.kind(start), Some(Kind::Word | Kind::Quoted)) {
-            return Ok(None);
-        }
-        let Ok(Some((path, next))) = Path::read(t, start..end) else {
+        let path = match t.kind(start) {
+            Some(Kind::Word | Kind::Quoted) if t.is_word(i, "FROM") && start < end => match Path::read(t, start..end) {
+                Ok(Some(found)) => Some(found),
+                _ => return Ok(None),
+            },
+            Some(Kind::Symbol) if t.is_word(i, "FROM") && t.is_symbol(start, "(") => None,
+            _ => return Ok(None),
+        };
+        let open = path.as_ref().map_or(start, |(_, next)| t.skip(*next, end));
+        let call_end = t
+            .partner(open)
+            .filter(|c| t.is_symbol(open, "(") && *c < end)
+            .map(|c| c + 1);
+        let Some(next) = call_end.or(path.as_ref().map(|(_, next)| *next)) else {
             return Ok(None);
         };
         let alias = self.alias(next, end);
+        if path.is_none() && alias.is_none() {
+            return Ok(None);
+        }
         let mut after = alias.map_or(next, |a| a + 1);
         let mut found = vec![];
-        loop {
-            let mut word = t.skip(after, end);
-            if t.is_symbol(word, ",") {
-                word = t.skip(word + 1, end);
-            } else if t.is_word(word, "CROSS") && t.is_word(t.skip(word + 1, end), "JOIN") {
-                word = t.skip(t.skip(word + 1, end) + 1, end);
-            } else {
-                break;
-            }
-            let Some(unnest) = Some(word)
-                .filter(|w| t.is_word(*w, "UNNEST"))
-                .and_then(|w| self.named_unnest(t.skip(w + 1, end), end))
-            else {
-                break;
-            };
-            if !self.has_column(&unnest.array) {
-                break;
-            }
-            after = unnest.name + 1;
+        while let Some((unnest, next)) = self.joined_unnest(after, end) {
+            after = next;
             found.push(unnest);
         }
         if found.is_empty() {
             return Ok(None);
         }
-        let at = path.span.start;
+        let at = t.span(start).start;
         self.plain(i..start);
-        for Unnest { array, name } in found.iter().rev() {
+        for unnest in found.iter().rev() {
             self.out.put("(SELECT *, unnest(", at);
-            self.operand(array.clone())?;
+            self.elements(unnest, at)?;
             self.out.put(") AS ", at);
-            self.range(*name..*name + 1)?;
+            self.range(unnest.name..unnest.name + 1)?;
             self.out.put(" FROM ", at);
         }
-        self.out.put(&path.sql(), at);
+        match (&path, call_end) {
+            (Some((path, _)), None) => self.out.put(&path.sql(), at),
+            _ => self.range(start..next)?,
+        }
         for closing in std::iter::once(" AS ").chain(found.iter().map(|_| ") AS ")) {
             self.out.put(closing, at);
-            match alias {
-                Some(name) => self.range(name..name + 1)?,
-                None => self.out.put(&path.last_sql(), at),
+            match (alias, &path) {
+                (Some(name), _) => self.range(name..name + 1)?,
+                (None, Some((path, _))) => self.out.put(&path.last_sql(), at),
+                (None, None) => {}
             }
         }
         Ok(Some(after))
+    }
+
+    /// The array of an UNNEST, with one NULL in it where a row without elements stays.
+    fn elements(&mut self, unnest: &Unnest, at: usize) -> Result<(), SyntaxError> {
+        if !unnest.keeps_rows {
+            return self.operand(unnest.array.clone());
+        }
+        self.out.put("CASE WHEN cardinality(", at);
+        self.operand(unnest.array.clone())?;
+        self.out.put(") > 0 THEN ", at);
+        self.operand(unnest.array.clone())?;
+        self.out.put(" ELSE [NULL] END", at);
+        Ok(())
     }
 }

@@ -283,6 +283,41 @@ fn functions_of_another_name() {
 }
 
 #[test]
+fn arrays_of_calls_and_queries() {
+    each(&[
+        (
+            "SELECT c.weight FROM ML.WEIGHTS(MODEL m), UNNEST(category_weights) AS c",
+            "SELECT c.weight FROM (SELECT *, unnest(category_weights) AS c FROM ML.WEIGHTS('m') AS WEIGHTS) AS WEIGHTS",
+        ),
+        (
+            "SELECT x FROM (SELECT a FROM t) AS q CROSS JOIN UNNEST(q.a) AS x WHERE x > 1",
+            "SELECT x FROM (SELECT *, unnest(q.a) AS x FROM (SELECT a FROM t) AS q) AS q WHERE x > 1",
+        ),
+        (
+            "SELECT x FROM t LEFT JOIN UNNEST(a) AS x ON TRUE WHERE b",
+            "SELECT x FROM (SELECT *, unnest(CASE WHEN cardinality(a) > 0 THEN a ELSE [NULL] END) AS x FROM t AS t) AS t WHERE b",
+        ),
+        (
+            "SELECT x FROM (SELECT a FROM t), UNNEST(a) AS x",
+            "SELECT x FROM (SELECT a FROM t), UNNEST(a) AS x(x)",
+        ),
+        (
+            "SELECT ARRAY_AGG(STRUCT(a, b) ORDER BY c DESC LIMIT 5), ARRAY_AGG(a) FROM t",
+            "SELECT array_slice(ARRAY_AGG(STRUCT(a, b) ORDER BY c DESC), 1, 5), ARRAY_AGG(a) FROM t",
+        ),
+    ]);
+}
+
+#[test]
+fn words_that_are_columns_in_googlesql() {
+    each(&[(
+        "SELECT user, t.user, top, Top AS TOP, user() FROM t WHERE user > 1",
+        "SELECT \"user\", t.user, \"top\", \"top\" AS \"top\", user() FROM t WHERE \"user\" > 1",
+    )]);
+    assert_eq!(google("DECLARE user INT64 DEFAULT 3; SELECT user"), "SELECT (3)");
+}
+
+#[test]
 fn quotients() {
     each(&[
         ("SELECT a / b", "SELECT google_divide(a, b)"),
