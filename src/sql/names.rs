@@ -194,7 +194,7 @@ impl Scope {
         let is_call = matches!(after[0], Some(Token::LParen | Token::RArrow));
         let is_query = is_word(after[0], "AS") && matches!(after[1], Some(Token::LParen));
         let is_qualifier = matches!(after[0], Some(Token::Period)) || self.in_tables || is_query;
-        !is_call && !(is_qualifier && tables.contains(&word.value.to_lowercase()))
+        !(is_call || is_qualifier && tables.contains(&word.value.to_lowercase()))
     }
 }
 

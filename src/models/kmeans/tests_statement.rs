@@ -64,7 +64,7 @@ fn marks_that_do_not_fit_are_refused() {
         three.contains("TRUE in 2 rows") && three.contains("exactly 3"),
         "{three}"
     );
-    assert!(error(&columns(&[]), &[col.clone()]).contains("TRUE in 0 rows"));
+    assert!(error(&columns(&[]), std::slice::from_ref(&col)).contains("TRUE in 0 rows"));
     assert!(error(&columns(&[1]), &[("init", named("custom"))]).contains("needs the option 'init_col'"));
     let two = error(&columns(&[1]), &[("init", named("random")), col.clone()]);
     assert!(two.contains("goes with init => 'custom', not 'random'"), "{two}");

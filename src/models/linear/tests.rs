@@ -130,7 +130,8 @@ fn without_an_intercept_it_is_least_squares_through_nothing() {
         &errors,
         &[Some(0.161_347_743_767_586_9), Some(0.101_606_415_091_632_82), None],
     );
-    let zero: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(vec![0.0])); 2];
+    let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0]));
+    let zero = vec![Arc::clone(&column), column];
     let at_zero = fitted.model.verb_columns(&zero).unwrap();
     assert_eq!(at_zero[0].as_primitive::<Float64Type>().value(0), 0.0);
 }

@@ -254,13 +254,13 @@ fn explanations_add_up() {
     let predicted = floats(&answer[0]);
     let mean = predicted.iter().sum::<f64>() / 30.0;
     let lists = answer[1].as_list::<i32>();
-    for row in 0..30 {
+    for (row, predicted) in predicted.iter().enumerate() {
         let list = lists.value(row);
         assert_eq!(list.len(), 3);
         let sum: f64 = floats(list.as_struct().column(1)).iter().sum();
         assert!((floats(&answer[2])[row] - mean).abs() < 1e-9);
-        assert!((mean + sum - predicted[row]).abs() < 1e-9);
-        assert_eq!(floats(&answer[3])[row], predicted[row]);
+        assert!((mean + sum - predicted).abs() < 1e-9);
+        assert_eq!(floats(&answer[3])[row], *predicted);
     }
     let global = fitted
         .model

@@ -112,8 +112,11 @@ impl RelationFunction for Compare {
     }
 }
 
+/// Options by their names.
+type Named = Vec<(String, Value)>;
+
 /// The models by their names, each with its options.
-fn models(given: &Options) -> Result<Vec<(String, Vec<(String, Value)>)>> {
+fn models(given: &Options) -> Result<Vec<(String, Named)>> {
     let refuse = |value: &Value| {
         Error::request(format!(
             "{NAME}: option 'models' takes {}, not {value}",
