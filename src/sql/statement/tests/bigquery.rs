@@ -311,8 +311,8 @@ fn arrays_of_calls_and_queries() {
 #[test]
 fn words_that_are_columns_in_googlesql() {
     each(&[(
-        "SELECT user, t.user, top, Top AS TOP, user() FROM t WHERE user > 1",
-        "SELECT \"user\", t.user, \"top\", \"top\" AS \"top\", user() FROM t WHERE \"user\" > 1",
+        "SELECT user, t.user, top, Top AS TOP FROM t WHERE user > 1",
+        "SELECT \"user\", t.user, \"top\", \"top\" AS \"top\" FROM t WHERE \"user\" > 1",
     )]);
     assert_eq!(google("DECLARE user INT64 DEFAULT 3; SELECT user"), "SELECT (3)");
 }
