@@ -1,9 +1,11 @@
 //! From the rows of a query to a fitted model: what is held out, TRANSFORM, cross-validation, the search for options, and how good the
 //! model is in the end.
 
-use datafusion::arrow::array::{Array, AsArray, BooleanArray};
-use datafusion::arrow::compute::{is_null, or};
-use datafusion::arrow::datatypes::Float64Type;
+use std::collections::BTreeMap;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::{cast, is_null, or};
+use datafusion::arrow::datatypes::{DataType, Float64Type};
 
 use super::fit::FitJob;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,11 +13,14 @@ use crate::features::statistics;
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
 use crate::models::split::{SelectedRows, folds};
 use crate::models::transform::Transform;
-use crate::models::{Evaluation, FitContext, Fitted, MemoryBudget, Model, Rows, Trial};
+use crate::models::{ASSESSMENTS, Evaluation, FitContext, Fitted, MemoryBudget, Model, Rows, Trial};
 use crate::options::{Options, Value};
 
 /// Folds that judge a trial where no row is held out.
 const TRIAL_FOLDS: usize = 5;
+
+/// Beyond so many rows, none of them held out, only what `ML.EVALUATE` tells is found out after a fit.
+const MOST_JUDGED: usize = 100_000;
 
 /// An option that is searched for.
 #[derive(Debug, Clone)]
@@ -144,7 +149,35 @@ impl Learning<'_> {
             fitted.info.folds = self.cross_validate(split.seen, &self.job.options, count)?;
         }
         fitted.info.evaluation = self.judge(fitted.model.as_ref(), split.seen, split.held_out)?;
+        if fitted.info.evaluation.is_some() {
+            fitted.info.judgements = self.judgements(fitted.model.as_ref(), split)?;
+        }
         Ok(())
+    }
+
+    /// What the functions beside `ML.EVALUATE` tell of the rows that judge a model, unless those are all of many rows.
+    fn judgements(&self, model: &dyn Model, split: &Split<'_>) -> Result<BTreeMap<String, Vec<Vec<Option<String>>>>> {
+        let mut found = BTreeMap::new();
+        if split.held_out.is_none() && split.seen.row_count() > MOST_JUDGED {
+            return Ok(found);
+        }
+        let judged_by = judged_rows(model, split.seen, split.held_out)?;
+        let stop = || self.context.compute.is_cancelled();
+        for word in ASSESSMENTS.iter().map(|a| a.word).filter(|w| *w != "EVALUATE") {
+            if model.assess_fields(word).is_none() {
+                continue;
+            }
+            match model.assess(word, &judged_by, &Options::default(), &stop) {
+                Ok(answer) => {
+                    let columns = answer.columns().iter().map(texts).collect::<Result<Vec<_>>>()?;
+                    found.insert(word.to_string(), columns);
+                }
+                // Such as a curve of rows of one class.
+                Err(e) if e.kind() == ErrorKind::Data || e.kind() == ErrorKind::Request => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
     }
 
     /// Which rows teach nothing: those that are held out and, for a model that is stored, those without a label. The verbs score rows
@@ -285,15 +318,7 @@ impl Learning<'_> {
         let Some(fields) = model.assess_fields("EVALUATE") else {
             return Ok(None);
         };
-        let schema = rows.schema();
-        let columns = model
-            .feature_columns()
-            .iter()
-            .map(|c| c.name.as_str())
-            .chain(model.label())
-            .map(|name| crate::models::column_index("ML.TRAIN", &schema, name))
-            .collect::<Result<Vec<_>>>()?;
-        let judged_by = SelectedRows::new(rows, held_out, true, columns)?;
+        let judged_by = judged_rows(model, rows, held_out)?;
         let stop = || self.context.compute.is_cancelled();
         let of_rows = self.job.tuning.is_some() || self.job.folds.is_some();
         let answer = if of_rows {
@@ -320,6 +345,29 @@ impl Learning<'_> {
             metrics: (0..fields.len()).map(metric).collect(),
         }))
     }
+}
+
+/// The rows that are marked, or all, with the columns that a model is judged by.
+fn judged_rows<'a>(
+    model: &dyn Model,
+    rows: &'a dyn Rows,
+    held_out: Option<&[BooleanArray]>,
+) -> Result<SelectedRows<'a>> {
+    let schema = rows.schema();
+    let columns = model
+        .feature_columns()
+        .iter()
+        .map(|c| c.name.as_str())
+        .chain(model.label())
+        .map(|name| crate::models::column_index("ML.TRAIN", &schema, name))
+        .collect::<Result<Vec<_>>>()?;
+    SelectedRows::new(rows, held_out, true, columns)
+}
+
+/// The values of a column as texts, from which a cast gives them back.
+fn texts(column: &ArrayRef) -> Result<Vec<Option<String>>> {
+    let texts = cast(column, &DataType::Utf8)?;
+    Ok(texts.as_string::<i32>().iter().map(|t| t.map(str::to_string)).collect())
 }
 
 /// For each batch, which rows teach nothing: those that are held out, and those without a label, unless no row has one. None if all

@@ -549,6 +549,9 @@ pub struct TrainingInfo {
     /// How a query's columns become the features, if TRANSFORM says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<transform::Transform>,
+    /// What the functions beside `ML.EVALUATE` tell of the rows that judged the model: by their last word, columns of values as texts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judgements: BTreeMap<String, Vec<Vec<Option<String>>>>,
     /// How good models of the other folds were on each, under cross-validation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<Evaluation>,

@@ -121,6 +121,7 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
         notices: info.notices.clone(),
         row_count: info.row_count,
         evaluation: info.evaluation.as_ref().map(finite_metrics),
+        judgements: info.judgements.clone(),
         folds: info.folds.iter().map(finite_metrics).collect(),
         trials: info
             .trials

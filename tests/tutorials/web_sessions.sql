@@ -182,3 +182,7 @@ FROM ML.PREDICT(MODEL web.mobile, (SELECT visitID, CHANNELgrouping, geonetwork.R
 WHERE EXISTS(SELECT 1 FROM UNNEST(predicted_isMobile_probs) AS q WHERE q.prob > 0.6)
 ORDER BY p DESC
 LIMIT 3
+
+SELECT * FROM ML.CONFUSION_MATRIX(MODEL `bqml_tutorial.sample_model`)
+
+SELECT * FROM ML.ROC_CURVE(MODEL `bqml_tutorial.sample_model`)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
@@ -36,8 +37,11 @@ impl RelationFunction for Assess {
             options,
             ..
         } = self.0;
-        if *word == "EVALUATE" && arguments.positional_count() == 1 {
-            return own_evaluation(arguments, context);
+        if arguments.positional_count() == 1 {
+            return match *word {
+                "EVALUATE" => own_evaluation(arguments, context),
+                _ => own_judgement(word, arguments, context),
+            };
         }
         if *word == "ROC_CURVE" {
             arguments.name_last("thresholds");
@@ -157,6 +161,39 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
         columns.push((field, Arc::new(values)));
     }
     let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
+    scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+}
+
+/// `ML.CONFUSION_MATRIX('model')` and its like: what was found out when the model was trained.
+fn own_judgement(word: &str, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
+    let function = arguments.function;
+    let name = arguments.one_model()?;
+    let of_rows = |why: &str| {
+        Error::request(format!(
+            "{function}: {why}; say by which rows to judge model '{name}': {function}('{name}', (SELECT …))"
+        ))
+    };
+    if let Some((option, _)) = arguments.named.first() {
+        return Err(of_rows(&format!("option '{option}' needs rows")));
+    }
+    let loaded = context.session.model(&context.settings, &name)?;
+    let known = loaded.manifest.training.judgements.get(word);
+    let (Some(columns), Some(fields)) = (known, loaded.model.assess_fields(word)) else {
+        return Err(of_rows("nothing of this is stored with the model"));
+    };
+    if columns.len() != fields.len() {
+        return Err(of_rows("what is stored with the model cannot be read"));
+    }
+    let arrays = columns
+        .iter()
+        .zip(&fields)
+        .map(|(column, field)| {
+            let texts: ArrayRef = Arc::new(column.iter().map(Option::as_deref).collect::<StringArray>());
+            Ok(cast(&texts, field.data_type())?)
+        })
+        .collect::<Result<Vec<_>>>()?;
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
     scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
