@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use datafusion::arrow::compute::{cast, concat};
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int32Type};
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -120,9 +120,25 @@ impl FeatureCall {
 
     /// What was learned, run by run of the rows that share it: each window has its own.
     fn read_argument(&self, array: &ArrayRef) -> Result<Vec<(Range<usize>, Arc<Learned>)>> {
+        let mut runs = vec![];
+        if let Some(texts) = array.as_dictionary_opt::<Int32Type>() {
+            // One copy for all rows: written out, it could fill the memory.
+            let values = cast(texts.values(), &DataType::Utf8)?;
+            let values = values.as_string::<i32>();
+            let keys = texts.keys();
+            let key = |row: usize| keys.is_valid(row).then(|| keys.value(row) as usize);
+            let mut start = 0;
+            while start < keys.len() {
+                let end = (start..keys.len()).find(|row| key(*row) != key(start));
+                let end = end.unwrap_or(keys.len());
+                let text = key(start).filter(|k| values.is_valid(*k)).map(|k| values.value(k));
+                runs.push((start..end, self.read(text.unwrap_or("null"))?));
+                start = end;
+            }
+            return Ok(runs);
+        }
         let texts = cast(array, &DataType::Utf8)?;
         let texts = texts.as_string::<i32>();
-        let mut runs = vec![];
         let mut start = 0;
         while start < texts.len() {
             let value = |row: usize| texts.is_valid(row).then(|| texts.value(row));

@@ -8,6 +8,7 @@ use datafusion::arrow::compute::{cast, is_null, or};
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 
 use super::fit::FitJob;
+use super::train::with_found;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::statistics;
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
@@ -116,7 +117,7 @@ impl Learning<'_> {
         let split = Split { seen, held_out: marks };
         let mut fitted = match &self.job.tuning {
             Some(tuning) => self.best_trial(tuning, &split)?,
-            None => self.fit(&split, &self.job.options, self.context)?,
+            None => self.with_budget(|context| self.fit(&split, &self.job.options, context))?,
         };
         self.tell(&mut fitted, &split, stored)?;
         Ok(fitted)
@@ -144,9 +145,10 @@ impl Learning<'_> {
         let left_out = self.left_out(split.seen, split.held_out)?;
         let learned_from = SelectedRows::new(split.seen, left_out.as_deref(), false, every(split.seen))?;
         let columns = fitted.model.feature_columns();
-        fitted.info.features = statistics::of_rows(&learned_from, columns, self.context)?;
+        fitted.info.features = self.with_budget(|context| statistics::of_rows(&learned_from, columns, context))?;
         if let Some(count) = self.job.folds {
-            fitted.info.folds = self.cross_validate(split.seen, &self.job.options, count)?;
+            let options = with_found(self.job.options.clone(), &fitted.info);
+            fitted.info.folds = self.cross_validate(split.seen, &options, count)?;
         }
         fitted.info.evaluation = self.judge(fitted.model.as_ref(), split.seen, split.held_out)?;
         if fitted.info.evaluation.is_some() {
@@ -229,13 +231,15 @@ impl Learning<'_> {
             };
             let fitted = self.with_budget(|context| self.fit(&split, options, context))?;
             show(fitted.model.as_ref());
-            let evaluation = self.judge(fitted.model.as_ref(), seen, Some(fold))?.ok_or_else(|| {
-                Error::data(format!(
-                    "fold {} of {count} has no row that could judge a {}; take fewer folds or more rows",
-                    at + 1,
-                    self.job.model_type.name()
-                ))
-            })?;
+            let evaluation = self
+                .judgement(fitted.model.as_ref(), seen, Some(fold))?
+                .ok_or_else(|| {
+                    Error::data(format!(
+                        "fold {} of {count} has no row that could judge a {}; take fewer folds or more rows",
+                        at + 1,
+                        self.job.model_type.name()
+                    ))
+                })?;
             found.push(evaluation);
         }
         Ok(found)
@@ -296,7 +300,7 @@ impl Learning<'_> {
     fn trial(&self, options: &Options, split: &Split<'_>, context: &FitContext<'_>) -> Result<(Fitted, Evaluation)> {
         let fitted = self.fit(split, options, context)?;
         let evaluation = match split.held_out {
-            Some(_) => self.judge(fitted.model.as_ref(), split.seen, split.held_out)?,
+            Some(_) => self.judgement(fitted.model.as_ref(), split.seen, split.held_out)?,
             None => mean_of(&self.cross_validate(split.seen, options, TRIAL_FOLDS)?),
         };
         let evaluation = evaluation.ok_or_else(|| {
@@ -308,8 +312,21 @@ impl Learning<'_> {
         Ok((fitted, evaluation))
     }
 
-    /// How good a model is on the rows that are marked, or on all of them; none for models that are not judged.
+    /// As [`Learning::judgement`]; rows that cannot judge, such as held-out ones without a label, do not undo a fit.
     fn judge(
+        &self,
+        model: &dyn Model,
+        rows: &dyn Rows,
+        held_out: Option<&[BooleanArray]>,
+    ) -> Result<Option<Evaluation>> {
+        match self.judgement(model, rows, held_out) {
+            Err(e) if e.kind() == ErrorKind::Data => Ok(None),
+            other => other,
+        }
+    }
+
+    /// How good a model is on the rows that are marked, or on all of them; none for models that are not judged.
+    fn judgement(
         &self,
         model: &dyn Model,
         rows: &dyn Rows,
@@ -328,12 +345,8 @@ impl Learning<'_> {
         } else {
             model.judge(&judged_by, &stop)
         };
-        let answer = match answer {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Ok(None),
-            // Rows that cannot judge, such as held-out ones without a label, do not undo a fit.
-            Err(e) if e.kind() == ErrorKind::Data => return Ok(None),
-            Err(e) => return Err(e),
+        let Some(answer) = answer? else {
+            return Ok(None);
         };
         let metric = |i: usize| {
             let column = answer.column(i).as_primitive_opt::<Float64Type>()?;

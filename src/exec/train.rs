@@ -49,7 +49,12 @@ impl FitOutput for TrainOutput {
         futures::stream::once(async move {
             let store = job.session.store(&settings)?;
             store
-                .save(&model, result.fitted.model.as_ref(), &options, &result.fitted.info)
+                .save(
+                    &model,
+                    result.fitted.model.as_ref(),
+                    &with_found(options, &result.fitted.info),
+                    &result.fitted.info,
+                )
                 .await?;
             let batch = training_info_batch(&result.fitted.info)?
                 .project(&columns)
@@ -59,6 +64,15 @@ impl FitOutput for TrainOutput {
         })
         .boxed()
     }
+}
+
+/// The options with those that a search chose.
+pub(crate) fn with_found(options: Options, info: &TrainingInfo) -> Options {
+    let best = info.trials.iter().find(|t| t.is_optimal);
+    let found = best.map(|t| t.options.clone()).unwrap_or_default();
+    found
+        .iter()
+        .fold(options, |options, (name, value)| options.with(name, value.clone()))
 }
 
 fn cluster_fields() -> Fields {

@@ -1,12 +1,10 @@
 //! What `ML.FEATURE_INFO` tells of the columns that a model was trained on.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, ArrayRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::counts::{CategoryCounts, NumberStats};
 use crate::features::values::{CHUNK, CategoryReader, NumberReader};
 use crate::models::{FeatureColumn, FeatureKind, FitContext, Rows, column_index};
@@ -42,67 +40,99 @@ pub(crate) fn of_rows(
     context: &FitContext<'_>,
 ) -> Result<Vec<FeatureStatistics>> {
     let schema = rows.schema();
-    // A median takes all values of a column at once; where there is no memory for that it is left out.
-    let bytes = rows.row_count() * size_of::<f64>() * context.compute.pool.current_num_threads();
+    // Medians take all values at once; where there is no memory for that it is left out.
+    let numbers = columns.iter().filter(|c| c.kind == FeatureKind::Number).count();
+    let bytes = rows.row_count() * size_of::<f64>() * numbers;
     let with_median = context.memory.take(bytes, "the medians of the features").is_ok();
-    let of_column = |column: &FeatureColumn| -> Result<FeatureStatistics> {
-        let at = column_index("ML.FEATURE_INFO", &schema, &column.name)?;
-        let arrays = (0..rows.batch_count()).map(|index| {
-            context.check_cancelled()?;
-            Ok::<_, Error>(Arc::clone(rows.batch(index)?.column(at)))
-        });
-        let mut found = FeatureStatistics {
-            name: column.name.clone(),
-            ..FeatureStatistics::default()
-        };
-        match column.kind {
+    let mut columns = columns
+        .iter()
+        .map(|column| {
+            let at = column_index("ML.FEATURE_INFO", &schema, &column.name)?;
+            Ok(ColumnStatistics::new(column, at, with_median))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    // Batches outside: reading one may cost more than looking at it.
+    for index in 0..rows.batch_count() {
+        context.check_cancelled()?;
+        let batch = rows.batch(index)?;
+        context
+            .compute
+            .pool
+            .install(|| columns.par_iter_mut().try_for_each(|c| c.add(batch.column(c.at))))?;
+    }
+    Ok(columns.into_iter().map(ColumnStatistics::finish).collect())
+}
+
+/// What is seen of one column.
+struct ColumnStatistics<'a> {
+    column: &'a FeatureColumn,
+    /// Its place in the rows.
+    at: usize,
+    found: FeatureStatistics,
+    numbers: NumberStats,
+    categories: CategoryCounts,
+    /// Integers that identify are no categories; the model counts them itself.
+    counted: bool,
+    /// All numbers, for the median, if there is memory for them.
+    values: Option<Vec<f64>>,
+}
+
+impl<'a> ColumnStatistics<'a> {
+    fn new(column: &'a FeatureColumn, at: usize, with_median: bool) -> Self {
+        Self {
+            column,
+            at,
+            found: FeatureStatistics {
+                name: column.name.clone(),
+                ..FeatureStatistics::default()
+            },
+            numbers: NumberStats::default(),
+            categories: CategoryCounts::default(),
+            counted: true,
+            values: with_median.then(Vec::new),
+        }
+    }
+
+    fn add(&mut self, array: &ArrayRef) -> Result<()> {
+        match self.column.kind {
             FeatureKind::Number => {
-                let (mut stats, mut values) = (NumberStats::default(), vec![]);
-                for array in arrays {
-                    let array = array?;
-                    let reader = NumberReader::new(&array, column)?;
-                    stats.add(&reader, array.len());
-                    found.null_count += reader.null_count(array.len()) as u64;
+                let reader = NumberReader::new(array, self.column)?;
+                self.numbers.add(&reader, array.len());
+                self.found.null_count += reader.null_count(array.len()) as u64;
+                if let Some(values) = &mut self.values {
                     let mut buffer = [0.0; CHUNK];
-                    for start in (0..array.len()).step_by(CHUNK).filter(|_| with_median) {
+                    for start in (0..array.len()).step_by(CHUNK) {
                         let read = &mut buffer[..CHUNK.min(array.len() - start)];
                         reader.read(start, read);
                         values.extend(read.iter().copied().filter(|v| !v.is_nan()));
                     }
                 }
-                if stats.count > 0 {
-                    let (low, high) = stats.range();
-                    let (mean, deviation) = stats.mean_and_deviation(true);
-                    (found.min, found.max) = (Some(low), Some(high));
-                    (found.mean, found.deviation) = (Some(mean), Some(deviation));
-                }
-                if let Some(middle) = values.len().checked_sub(1).map(|last| last / 2) {
-                    found.median = Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1);
-                }
             }
-            FeatureKind::Timestamp => {
-                for array in arrays {
-                    found.null_count += array?.logical_null_count() as u64;
-                }
-            }
-            FeatureKind::Category | FeatureKind::Identifier => {
-                let mut counts = CategoryCounts::default();
-                for array in arrays {
-                    let array = array?;
-                    match CategoryReader::new(&array, column) {
-                        Ok(mut reader) => counts.add(&mut reader, array.len()),
-                        // Identifiers may be integers, which are no categories; the model counts them itself.
-                        Err(_) => return Ok(found),
-                    }
-                }
-                found.null_count = counts.null_count();
-                found.category_count = Some(counts.categories().len() as u64);
-            }
+            FeatureKind::Timestamp => self.found.null_count += array.logical_null_count() as u64,
+            FeatureKind::Category | FeatureKind::Identifier => match CategoryReader::new(array, self.column) {
+                Ok(mut reader) => self.categories.add(&mut reader, array.len()),
+                Err(_) => self.counted = false,
+            },
         }
-        Ok(found)
-    };
-    context
-        .compute
-        .pool
-        .install(|| columns.par_iter().map(of_column).collect())
+        Ok(())
+    }
+
+    fn finish(self) -> FeatureStatistics {
+        let mut found = self.found;
+        if self.numbers.count > 0 {
+            let (low, high) = self.numbers.range();
+            let (mean, deviation) = self.numbers.mean_and_deviation(true);
+            (found.min, found.max) = (Some(low), Some(high));
+            (found.mean, found.deviation) = (Some(mean), Some(deviation));
+        }
+        let mut values = self.values.unwrap_or_default();
+        if let Some(middle) = values.len().checked_sub(1).map(|last| last / 2) {
+            found.median = Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1);
+        }
+        if matches!(self.column.kind, FeatureKind::Category | FeatureKind::Identifier) && self.counted {
+            found.null_count = self.categories.null_count();
+            found.category_count = Some(self.categories.categories().len() as u64);
+        }
+        found
+    }
 }

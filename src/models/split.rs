@@ -6,6 +6,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBat
 use datafusion::arrow::compute::{SortOptions, cast, concat, filter_record_batch, sort_to_indices};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
+use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::models::{Rows, column_index};
@@ -170,8 +171,8 @@ fn cut(marks: &[bool], rows: &dyn Rows) -> Vec<BooleanArray> {
         .collect()
 }
 
-/// For each of `count` folds, which rows of each batch are in it: by a hash of their content, so that copies of a row share a fold and
-/// the order of the rows does not show. Folds are as large as the hashes fall.
+/// For each of `count` folds, which rows of each batch are in it: by a hash of their content, so that the
+/// order of the rows does not show. Folds are as large as the hashes fall.
 ///
 /// # Errors
 /// A spilled batch cannot be read.
@@ -188,8 +189,7 @@ pub fn folds(rows: &dyn Rows, count: usize) -> Result<Vec<Vec<BooleanArray>>> {
         .collect())
 }
 
-/// The rows with the lowest hashes of their content, `wanted` of them and those that equal the last: the same whatever the order of the
-/// rows.
+/// The rows with the lowest hashes of their content, `wanted` of them: the same whatever the order of the rows.
 fn by_hash(rows: &dyn Rows, wanted: usize) -> Result<Vec<BooleanArray>> {
     let hashes = content_hashes(rows)?;
     let mut sorted = hashes.clone();
@@ -237,6 +237,16 @@ fn content_hashes(rows: &dyn Rows) -> Result<Vec<u64>> {
             hashes.push(pieces.fold(row.as_ref().len() as u64, |hash, piece| {
                 scrambled(hash ^ piece.wrapping_mul(0xD6E8_FEB8_6659_FD93))
             }));
+        }
+    }
+    // Copies of a row are told apart, or all of a kind would be held out together; which is which does not matter.
+    let mut seen: HashMap<u64, u64> = HashMap::new();
+    for hash in &mut hashes {
+        let copies = seen.entry(*hash).or_default();
+        let copy = *copies;
+        *copies += 1;
+        if copy > 0 {
+            *hash = scrambled(*hash ^ scrambled(copy));
         }
     }
     Ok(hashes)
@@ -407,6 +417,23 @@ mod tests {
         let all = folds(&rows, 10).unwrap();
         all.iter().for_each(|fold| near(&fold[0], "a fold"));
         assert_eq!(all.iter().map(|f| f[0].true_count()).sum::<usize>(), count as usize);
+    }
+
+    #[test]
+    fn copies_of_a_row_are_not_all_held_out() {
+        let few = rows((0..1000).map(|n| n % 4));
+        let marks = Split::Random(0.2).held_out(&few).unwrap().unwrap();
+        assert_eq!(marks.iter().map(BooleanArray::true_count).sum::<usize>(), 200);
+        let learned_from = SelectedRows::new(&few, Some(&marks), false, vec![0]).unwrap();
+        let mut left = [0; 4];
+        for index in 0..learned_from.batch_count() {
+            let batch = learned_from.batch(index).unwrap();
+            let numbers = batch
+                .column(0)
+                .as_primitive::<datafusion::arrow::datatypes::Int64Type>();
+            numbers.values().iter().for_each(|n| left[*n as usize] += 1);
+        }
+        assert!(left.iter().all(|n| (160..240).contains(n)), "{left:?}");
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl Names {
 
     async fn table(&mut self, ctx: &SessionContext, table: TableReference) {
         self.tables.insert(table.table().to_lowercase());
+        let folders = [table.schema(), table.catalog()];
+        self.tables.extend(folders.into_iter().flatten().map(str::to_lowercase));
         if let Ok(provider) = ctx.table_provider(table).await {
             self.add(provider.schema().fields());
         }
@@ -187,7 +189,8 @@ impl Scope {
             let is_part = self.function == Some("EXTRACT") && matches!(before, Some(Token::LParen));
             let is_literal = matches!(after[0], Some(Token::SingleQuotedString(_)));
             let is_unit = matches!(before, Some(Token::SingleQuotedString(_) | Token::Number(..)));
-            if is_reserved(&word.value) || self.in_type || is_part || is_literal || is_unit {
+            let is_order = ["NULLS", "CURRENT", "FETCH"].iter().any(|w| is_word(before, w));
+            if is_order || is_reserved(&word.value) || self.in_type || is_part || is_literal || is_unit {
                 return false;
             }
         }

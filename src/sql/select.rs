@@ -94,6 +94,8 @@ impl Namer {
             return;
         };
         std::mem::swap(&mut body.projection, &mut select.projection);
+        // Of what is left, not of all columns.
+        std::mem::swap(&mut body.distinct, &mut select.distinct);
         std::mem::swap(select, &mut body);
         // What was the statement's own is now the inner query.
         *outer.body = SetExpr::Select(body);

@@ -46,7 +46,7 @@ pub(crate) fn read(function: &str, text: &str, columns: &Schema) -> Result<Trans
         });
     };
     for item in found {
-        match item {
+        match unqualified(item, columns) {
             SelectItem::ExprWithAlias { expr, alias } => add(normal(&alias), expr),
             SelectItem::UnnamedExpr(expr) => {
                 let name = match &expr {
@@ -86,6 +86,25 @@ fn parser(text: &str, columns: &Fields) -> Result<Parser<'static>, ParserError> 
     names.add(columns);
     names.respell(&mut tokens);
     Ok(Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens))
+}
+
+/// An item whose columns are named without the table that they were of in training: later queries have others.
+fn unqualified(mut item: SelectItem, columns: &Schema) -> SelectItem {
+    let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &mut item else {
+        return item;
+    };
+    let is_column = |name: &Ident| columns.fields().iter().any(|f| *f.name() == normal(name));
+    let _ = visit_expressions_mut(expr, |e| {
+        if let ast::Expr::CompoundIdentifier(parts) = e
+            && let [table, column] = parts.as_slice()
+            && !is_column(table)
+            && is_column(column)
+        {
+            *e = ast::Expr::Identifier(column.clone());
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    item
 }
 
 /// A name as DataFusion writes it: in lower case unless quoted.

@@ -120,6 +120,12 @@ impl RelationFunction for Train {
                 "{NAME}: options 'cross_validate' and 'data_split_method' are both given; cross-validation holds out every row once"
             )));
         }
+        if split.text("data_split_col").is_some() && !matches!(split.text("data_split_method"), Some("custom" | "seq"))
+        {
+            return Err(Error::request(format!(
+                "{NAME}: option 'data_split_col' is of data_split_method 'custom' or 'seq'; give that too"
+            )));
+        }
         let source = Source::plan(input, transform.as_deref(), split.text("data_split_col"), context)?;
         let columns = source.seen();
         if transform.is_none() && model_type.needs_transform() {

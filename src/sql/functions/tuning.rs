@@ -121,6 +121,11 @@ fn hyperparameter(
         Options::parse(NAME, model_type.options(), vec![(name.to_string(), Value::Null)])?;
         return Err(Error::request(format!("{NAME} has no option '{name}'")));
     };
+    if matches!(spec.kind, OptionKind::Column | OptionKind::Columns) {
+        return Err(Error::request(format!(
+            "{NAME}: option '{name}' chooses columns, which a search does not; give it one value, or compare models with ML.COMPARE"
+        )));
+    }
     // Each value as the option itself would take it.
     let checked = values
         .iter()
