@@ -12,6 +12,7 @@ use super::answer::Question;
 use super::collect::CollectedRows;
 use super::fit::FitJob;
 use crate::error::Result;
+use crate::metrics::spread::{mean, sample_deviation};
 use crate::models::Evaluation;
 
 /// A model that takes part.
@@ -65,13 +66,10 @@ impl Judged {
     /// The mean of a metric over the folds, or its sample deviation.
     fn value(&self, metric: &str, deviation: bool) -> Option<f64> {
         let (_, values) = self.metrics.iter().find(|(name, _)| name == metric)?;
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        match (values.len(), deviation) {
-            (0, _) | (1, true) => None,
-            (_, true) => Some((squares / (count - 1.0)).sqrt()),
-            (_, false) => Some(mean),
+        if deviation {
+            sample_deviation(values)
+        } else {
+            mean(values)
         }
     }
 }

@@ -11,6 +11,7 @@ use super::fit::FitJob;
 use super::train::with_found;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::statistics;
+use crate::metrics::spread::mean;
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
 use crate::models::split::{SelectedRows, folds};
 use crate::models::transform::Transform;
@@ -412,17 +413,17 @@ fn without_label(
 /// The mean of each metric over folds; one that a fold does not define is left out of it.
 pub(crate) fn mean_of(folds: &[Evaluation]) -> Option<Evaluation> {
     let width = folds.first()?.metrics.len();
-    let mean = |i: usize| {
+    let mean_of_metric = |i: usize| {
         let known: Vec<f64> = folds
             .iter()
             .filter_map(|f| f.metrics.get(i).copied().flatten())
             .collect();
-        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        mean(&known)
     };
     Some(Evaluation {
         row_count: folds.iter().map(|f| f.row_count).sum(),
         held_out: true,
-        metrics: (0..width).map(mean).collect(),
+        metrics: (0..width).map(mean_of_metric).collect(),
     })
 }
 

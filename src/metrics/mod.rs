@@ -4,3 +4,4 @@ pub mod classification;
 pub mod multiclass;
 pub mod ranking;
 pub mod regression;
+pub mod spread;

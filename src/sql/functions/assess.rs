@@ -16,6 +16,7 @@ use super::RelationFunction;
 use super::inputs::ModelInputs;
 use crate::error::{Error, Result, list};
 use crate::exec::{AnswerExec, AssessJob};
+use crate::metrics::spread::{mean, sample_deviation};
 use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
 use crate::options::{OptionSpec, Options};
 use crate::sql::arguments::Arguments;
@@ -208,15 +209,9 @@ fn mean_and_deviation(folds: &[Evaluation]) -> [Metrics; 2] {
             .filter_map(|f| f.metrics.get(i).copied().flatten())
             .collect()
     };
-    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-    let deviation = |values: &[f64]| {
-        let mean = mean(values).filter(|_| values.len() > 1)?;
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        Some((squares / (values.len() - 1) as f64).sqrt())
-    };
     [
         (0..width).map(|i| mean(&known(i))).collect(),
-        (0..width).map(|i| deviation(&known(i))).collect(),
+        (0..width).map(|i| sample_deviation(&known(i))).collect(),
     ]
 }
 
