@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::{cast, is_null, nullif};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -143,12 +144,47 @@ impl TransformJob {
     /// # Errors
     /// DataFusion cannot plan one.
     pub(crate) fn rows<'a>(&self, exprs: &[Expr], rows: &'a dyn Rows) -> Result<TransformedRows<'a>> {
+        let (mut distinct, mut taken) = (vec![], vec![]);
+        for expr in exprs {
+            let (whole, fields) = whole_of(expr);
+            let at = distinct.iter().position(|d| d == whole).unwrap_or(distinct.len());
+            if at == distinct.len() {
+                distinct.push(whole.clone());
+            }
+            taken.push((at, fields));
+        }
         Ok(TransformedRows {
             rows,
-            exprs: physical(exprs, &self.input)?,
+            exprs: physical(&distinct, &self.input)?,
+            taken,
             schema: Arc::clone(&self.schema),
         })
     }
+}
+
+/// The expression whose struct an expression takes a field of, and the fields, outermost first.
+fn whole_of(expr: &Expr) -> (&Expr, Vec<String>) {
+    if let Expr::ScalarFunction(call) = expr
+        && call.func.name() == "get_field"
+        && let [whole, Expr::Literal(name, _)] = call.args.as_slice()
+        && let Some(Some(name)) = name.try_as_str()
+    {
+        let (whole, mut fields) = whole_of(whole);
+        fields.push(name.to_string());
+        return (whole, fields);
+    }
+    (expr, vec![])
+}
+
+/// A field of a struct, NULL where the struct is.
+fn field_of(array: &ArrayRef, field: &str) -> Result<ArrayRef> {
+    let array = array.as_struct();
+    let column = array.column_by_name(field).ok_or_else(|| {
+        Error::request(format!(
+            "TRANSFORM made a struct without the field '{field}', which it had before"
+        ))
+    })?;
+    Ok(nullif(column, &is_null(array)?)?)
 }
 
 /// An expression with what its item's calls learned put in, as far as it is known.
@@ -210,7 +246,10 @@ fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<
 /// Rows of a query as TRANSFORM makes them, batch by batch.
 pub(crate) struct TransformedRows<'a> {
     rows: &'a dyn Rows,
+    /// Each evaluated once for a batch, however many columns its struct gives.
     exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// For each column, which of them it comes from, and the field of it, and of that.
+    taken: Vec<(usize, Vec<String>)>,
     schema: SchemaRef,
 }
 
@@ -226,10 +265,17 @@ impl Rows for TransformedRows<'_> {
     }
     fn batch(&self, index: usize) -> Result<RecordBatch> {
         let batch = self.rows.batch(index)?;
-        let columns = evaluate(&self.exprs, &batch)?
-            .into_iter()
+        let evaluated = evaluate(&self.exprs, &batch)?;
+        let columns = self
+            .taken
+            .iter()
             .zip(self.schema.fields())
-            .map(|(column, field)| Ok(datafusion::arrow::compute::cast(&column, field.data_type())?))
+            .map(|((at, path), field)| {
+                let column = path
+                    .iter()
+                    .try_fold(Arc::clone(&evaluated[*at]), |column, name| field_of(&column, name))?;
+                Ok(cast(&column, field.data_type())?)
+            })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(

@@ -51,10 +51,15 @@ impl NumberStats {
         for start in (0..row_count).step_by(CHUNK) {
             let values = &mut buffer[..CHUNK.min(row_count - start)];
             reader.read(start, values);
-            self.merge(&Self::of_values(values));
+            self.add_values(values);
         }
         let missing = row_count as u64 - (self.count - before);
         self.not_finite += missing.saturating_sub(reader.null_count(row_count) as u64);
+    }
+
+    /// Adds a few values; NaN is none.
+    pub(crate) fn add_values(&mut self, values: &[f64]) {
+        self.merge(&Self::of_values(values));
     }
 
     /// Statistics of a few values; NaN is no value. Two passes over what the cache still holds, so that numbers far from zero
@@ -226,9 +231,14 @@ impl CategoryCounts {
 
     /// Adds the rows of a column.
     pub(crate) fn add(&mut self, reader: &mut CategoryReader, row_count: usize) {
+        self.add_range(reader, 0..row_count);
+    }
+
+    /// Adds some rows of a column.
+    pub(crate) fn add_range(&mut self, reader: &mut CategoryReader, rows: std::ops::Range<usize>) {
         let mut buffer = [0u32; CHUNK];
-        for start in (0..row_count).step_by(CHUNK) {
-            let indices = &mut buffer[..CHUNK.min(row_count - start)];
+        for start in rows.clone().step_by(CHUNK) {
+            let indices = &mut buffer[..CHUNK.min(rows.end - start)];
             reader.read(start, indices, |category| self.index(category));
             for index in indices {
                 self.counts[*index as usize] += 1;

@@ -1,22 +1,27 @@
 //! The encoder: what was learned of the feature columns, and rows encoded by it.
 //!
 //! Numbers are standardised, NULL becomes the mean; text, booleans and dates become codes, NULL a category of its own; a
-//! timestamp becomes epoch seconds and codes of its parts: BigQuery ML's automatic preprocessing.
+//! timestamp becomes epoch seconds and codes of its parts; a list becomes a number for each of its elements: BigQuery ML's automatic
+//! preprocessing.
+
+mod lookup;
+mod reader;
+mod stored;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, UInt32Type};
-use hashbrown::HashMap;
+use datafusion::arrow::array::{Array, ArrayRef};
 use rayon::prelude::*;
 
+pub(crate) use self::lookup::{Lookup, Meaning};
+pub(crate) use self::stored::table_column;
 use crate::error::{Error, Result, list};
 use crate::features::counts::{CategoryCounts, NumberStats, PartCounts};
-use crate::features::time_parts::{TimePart, parse_iso_date, parts_of};
-use crate::features::values::{CHUNK, Category, CategoryReader, NULL_SECONDS, NumberReader};
+use crate::features::lists::{IndexCounts, ListColumn, ListStats, PositionStats};
+use crate::features::time_parts::TimePart;
+use crate::features::values::{CHUNK, CategoryReader, NumberReader};
 use crate::kernels::block::Block;
-use crate::models::{Artefact, FeatureColumn, FeatureKind, FitContext, Rows, feature_columns};
+use crate::models::{FeatureColumn, FeatureKind, FitContext, Rows, feature_columns};
 
 /// Into how many ranges the batches are cut to be learned from side by side; fixed, so that the result does not depend on the
 /// number of threads.
@@ -87,9 +92,19 @@ pub struct NumberColumn {
     pub scale: f64,
     /// What is subtracted before: the mean, or 0.
     pub shift: f64,
+    /// Which element of a list it is: its position from 0, its category or its index. None of what is no list.
+    pub element: Option<String>,
 }
 
 impl NumberColumn {
+    /// What the column is called: elements of a list by the list and the element.
+    pub fn full_name(&self) -> String {
+        match &self.element {
+            Some(element) => format!("{}[{element}]", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// What stands for NULL in encoded rows.
     pub fn imputed(&self) -> f64 {
         (self.mean - self.shift) / self.scale
@@ -128,68 +143,20 @@ impl CodeColumn {
         }
     }
 
-    /// What a category of the training rows is called that is not among the codes.
-    fn unseen(&self) -> u32 {
-        self.other_code.unwrap_or(self.level_count())
-    }
-}
-
-/// From a category to its code.
-#[derive(Debug, Clone)]
-struct Lookup {
-    null: u32,
-    unseen: u32,
-    texts: HashMap<Box<str>, u32>,
-    days: HashMap<i64, u32>,
-    bools: [u32; 2],
-    /// Parts of a timestamp: codes by value.
-    small: [u32; 64],
-}
-
-impl Lookup {
-    fn new(column: &CodeColumn) -> Self {
-        let unseen = column.unseen();
-        let null = column.null_code.unwrap_or(column.level_count());
-        let mut lookup = Self {
-            null,
-            unseen,
-            texts: HashMap::new(),
-            days: HashMap::new(),
-            bools: [unseen; 2],
-            small: [unseen; 64],
+    /// From a category to its code, of a feature of this kind.
+    fn lookup(&self, kind: Option<FeatureKind>) -> Lookup {
+        let meaning = match self.part {
+            Some(part) => Meaning::Part(part),
+            None if kind == Some(FeatureKind::Sparse) => Meaning::Index,
+            None => Meaning::Value,
         };
-        for (category, code) in column.categories.iter().zip(0..) {
-            if let Some(part) = column.part {
-                match category.parse::<i64>() {
-                    Ok(value) if part == TimePart::Year => {
-                        lookup.days.insert(value, code);
-                    }
-                    Ok(value @ 0..64) => lookup.small[value as usize] = code,
-                    _ => {}
-                }
-                continue;
-            }
-            match category.as_str() {
-                "false" => lookup.bools[0] = code,
-                "true" => lookup.bools[1] = code,
-                text => {
-                    if let Some(day) = parse_iso_date(text) {
-                        lookup.days.insert(day, code);
-                    }
-                }
-            }
-            lookup.texts.insert(category.as_str().into(), code);
-        }
-        lookup
-    }
-
-    fn code(&self, category: Category<'_>) -> u32 {
-        match category {
-            Category::Null => self.null,
-            Category::Text(text) => self.texts.get(text).copied().unwrap_or(self.unseen),
-            Category::Bool(value) => self.bools[usize::from(value)],
-            Category::Day(day) => self.days.get(&day).copied().unwrap_or(self.unseen),
-        }
+        let beyond = self.level_count();
+        Lookup::new(
+            self.categories.iter().map(String::as_str),
+            meaning,
+            self.null_code.unwrap_or(beyond),
+            self.other_code.unwrap_or(beyond),
+        )
     }
 }
 
@@ -200,6 +167,8 @@ pub struct Encoder {
     numbers: Vec<NumberColumn>,
     codes: Vec<CodeColumn>,
     lookups: Vec<Lookup>,
+    /// The features whose elements are numbers.
+    lists: Vec<ListColumn>,
 }
 
 impl PartialEq for Encoder {
@@ -213,6 +182,7 @@ enum ColumnStats {
     Number(NumberStats),
     Category(CategoryCounts),
     Timestamp(NumberStats, Box<PartCounts>),
+    List(ListStats),
 }
 
 impl ColumnStats {
@@ -221,6 +191,9 @@ impl ColumnStats {
             FeatureKind::Number => ColumnStats::Number(NumberStats::default()),
             FeatureKind::Timestamp => ColumnStats::Timestamp(NumberStats::default(), Box::default()),
             FeatureKind::Category | FeatureKind::Identifier => ColumnStats::Category(CategoryCounts::default()),
+            FeatureKind::Numbers | FeatureKind::Categories | FeatureKind::Sparse => {
+                ColumnStats::List(ListStats::new(kind))
+            }
         }
     }
 
@@ -233,6 +206,7 @@ impl ColumnStats {
                 stats.add(&reader, array.len());
                 parts.add(&reader, array.len());
             }
+            ColumnStats::List(lists) => lists.add(array, feature)?,
         }
         Ok(())
     }
@@ -245,6 +219,7 @@ impl ColumnStats {
                 a.merge(&b);
                 a_parts.merge(&b_parts);
             }
+            (ColumnStats::List(a), ColumnStats::List(b)) => a.merge(b),
             _ => {}
         }
     }
@@ -252,6 +227,7 @@ impl ColumnStats {
     fn bytes(&self) -> usize {
         match self {
             ColumnStats::Category(counts) => counts.bytes,
+            ColumnStats::List(lists) => lists.bytes(),
             _ => 0,
         }
     }
@@ -287,6 +263,161 @@ fn code_column(
     }
 }
 
+/// What statistics become.
+struct Found<'a> {
+    options: &'a EncoderOptions,
+    numbers: Vec<NumberColumn>,
+    codes: Vec<CodeColumn>,
+    notices: Vec<String>,
+}
+
+impl Found<'_> {
+    fn column(&mut self, source: usize, name: &str, stats: ColumnStats) {
+        match stats {
+            ColumnStats::Number(stats) => {
+                self.number(source, name, &stats, None);
+            }
+            ColumnStats::Category(counts) => {
+                let null_count = counts.null_count();
+                self.categories(source, name, counts.categories(), null_count);
+            }
+            ColumnStats::Timestamp(stats, parts) => {
+                if self.number(source, name, &stats, None) {
+                    self.parts(source, name, &parts);
+                }
+            }
+            ColumnStats::List(ListStats::Numbers(stats)) => self.positions(source, name, &stats),
+            ColumnStats::List(ListStats::Categories { counts, .. }) => {
+                let (kept, _) = self.kept(name, counts.categories(), "were left out");
+                self.elements(source, name, kept);
+            }
+            ColumnStats::List(ListStats::Sparse(counts)) => self.indices(source, name, counts),
+        }
+    }
+
+    fn left_out(&mut self, name: &str) {
+        self.notices
+            .push(format!("column '{name}' is NULL in every row and was left out"));
+    }
+
+    fn not_finite(&mut self, name: &str, count: u64) {
+        match count {
+            0 => {}
+            1 => self.notices.push(format!(
+                "1 infinite or NaN value of column '{name}' was treated as NULL"
+            )),
+            n => self.notices.push(format!(
+                "{n} infinite or NaN values of column '{name}' were treated as NULL"
+            )),
+        }
+    }
+
+    /// Whether the column has numbers at all.
+    fn number(&mut self, source: usize, name: &str, stats: &NumberStats, element: Option<String>) -> bool {
+        if element.is_none() {
+            self.not_finite(name, stats.not_finite);
+        }
+        if stats.count == 0 && element.is_none() {
+            self.left_out(name);
+            return false;
+        }
+        let (mean, deviation) = match stats.count {
+            0 => (0.0, 0.0),
+            _ => stats.mean_and_deviation(self.options.scaling == Scaling::SampleDeviation),
+        };
+        let scaled = self.options.scaling != Scaling::None;
+        self.numbers.push(NumberColumn {
+            source,
+            name: name.into(),
+            mean,
+            scale: if scaled && deviation > 0.0 { deviation } else { 1.0 },
+            shift: if scaled || self.options.center { mean } else { 0.0 },
+            element,
+        });
+        true
+    }
+
+    /// The categories that are kept, ascending, and whether others are not; `fate` is what happens to those.
+    fn kept<T: Ord>(&mut self, name: &str, categories: Vec<(T, u64)>, fate: &str) -> (Vec<T>, bool) {
+        let max = self.options.max_categories;
+        if categories.len() > max {
+            self.notices.push(format!(
+                "column '{name}' has {} distinct values; the {} most frequent were kept and the others {fate}",
+                with_commas(categories.len()),
+                with_commas(max)
+            ));
+        }
+        most_frequent(categories, max)
+    }
+
+    fn categories(&mut self, source: usize, name: &str, categories: Vec<(String, u64)>, null_count: u64) {
+        if categories.is_empty() {
+            return self.left_out(name);
+        }
+        let kept = self.kept(name, categories, "count as one");
+        self.codes
+            .push(code_column((source, name.into(), None), kept, null_count));
+    }
+
+    fn parts(&mut self, source: usize, name: &str, parts: &PartCounts) {
+        for part in TimePart::ALL {
+            let (kept, has_other) = most_frequent(parts.values(part.index()), self.options.max_categories);
+            let kept: Vec<String> = kept.iter().map(i64::to_string).collect();
+            let name = format!("{}{name}", part.prefix());
+            self.codes.push(code_column(
+                (source, name, Some(part)),
+                (kept, has_other),
+                parts.null_count,
+            ));
+        }
+    }
+
+    /// The positions of arrays of numbers.
+    fn positions(&mut self, source: usize, name: &str, stats: &PositionStats) {
+        self.not_finite(name, stats.positions.iter().map(|s| s.not_finite).sum());
+        if stats.positions.iter().all(|s| s.count == 0) {
+            return self.left_out(name);
+        }
+        if let Some((low, high)) = stats.lengths.filter(|(low, high)| low < high) {
+            self.notices.push(format!(
+                "column '{name}' has arrays of {low} to {high} elements; where one is missing it counts as NULL"
+            ));
+        }
+        for (position, stats) in stats.positions.iter().enumerate() {
+            self.number(source, name, stats, Some(position.to_string()));
+        }
+    }
+
+    /// What a row's array may have: numbers that are 1 where it has it, not scaled, as categories are not.
+    fn elements(&mut self, source: usize, name: &str, elements: Vec<String>) {
+        if elements.is_empty() {
+            return self.left_out(name);
+        }
+        self.numbers.extend(elements.into_iter().map(|element| NumberColumn {
+            source,
+            name: name.into(),
+            mean: 0.0,
+            scale: 1.0,
+            shift: 0.0,
+            element: Some(element),
+        }));
+    }
+
+    /// The indices of arrays of (index, value).
+    fn indices(&mut self, source: usize, name: &str, counts: IndexCounts) {
+        let (is_one_hot, null_count) = (counts.is_one_hot(), counts.null_count);
+        let fate = if is_one_hot { "count as one" } else { "were left out" };
+        let (kept, has_other) = self.kept(name, counts.counts.into_iter().collect(), fate);
+        let kept: Vec<String> = kept.iter().map(i64::to_string).collect();
+        if is_one_hot {
+            self.codes
+                .push(code_column((source, name.into(), None), (kept, has_other), null_count));
+        } else {
+            self.elements(source, name, kept);
+        }
+    }
+}
+
 /// A number as people read it: 12,345.
 pub(crate) fn with_commas(n: usize) -> String {
     let digits = n.to_string();
@@ -302,12 +433,24 @@ pub(crate) fn with_commas(n: usize) -> String {
 
 impl Encoder {
     fn new(features: Vec<FeatureColumn>, numbers: Vec<NumberColumn>, codes: Vec<CodeColumn>) -> Self {
-        let lookups = codes.iter().map(Lookup::new).collect();
+        let kind = |source: usize| features.get(source).map(|f| f.kind);
+        let lookups = codes.iter().map(|c| c.lookup(kind(c.source))).collect();
+        let is_element = |n: &NumberColumn| n.element.is_some();
+        let lists = numbers
+            .chunk_by(|a, b| is_element(a) == is_element(b) && a.source == b.source)
+            .filter(|run| is_element(&run[0]));
+        let lists = lists
+            .map(|run| {
+                let elements = run.iter().filter_map(|n| n.element.as_deref());
+                ListColumn::new(run[0].source, kind(run[0].source), elements)
+            })
+            .collect();
         Self {
             features,
             numbers,
             codes,
             lookups,
+            lists,
         }
     }
 
@@ -334,74 +477,22 @@ impl Encoder {
             ));
         }
         let stats = Self::statistics(rows, features, &columns, context)?;
-        let mut notices = vec![];
-        let (mut numbers, mut codes) = (vec![], vec![]);
+        let mut found = Found {
+            options,
+            numbers: vec![],
+            codes: vec![],
+            notices: vec![],
+        };
         for (source, (feature, stats)) in columns.iter().zip(stats).enumerate() {
-            let name = &feature.name;
-            if let ColumnStats::Number(stats) | ColumnStats::Timestamp(stats, _) = &stats {
-                match stats.not_finite {
-                    0 => {}
-                    1 => notices.push(format!(
-                        "1 infinite or NaN value of column '{name}' was treated as NULL"
-                    )),
-                    n => notices.push(format!(
-                        "{n} infinite or NaN values of column '{name}' were treated as NULL"
-                    )),
-                }
-                if stats.count == 0 {
-                    notices.push(format!("column '{name}' is NULL in every row and was left out"));
-                    continue;
-                }
-                let (mean, deviation) = stats.mean_and_deviation(options.scaling == Scaling::SampleDeviation);
-                let scaled = options.scaling != Scaling::None;
-                numbers.push(NumberColumn {
-                    source,
-                    name: name.clone(),
-                    mean,
-                    scale: if scaled && deviation > 0.0 { deviation } else { 1.0 },
-                    shift: if scaled || options.center { mean } else { 0.0 },
-                });
-            }
-            match stats {
-                ColumnStats::Number(_) => {}
-                ColumnStats::Category(counts) => {
-                    let null_count = counts.null_count();
-                    let categories = counts.categories();
-                    if categories.is_empty() {
-                        notices.push(format!("column '{name}' is NULL in every row and was left out"));
-                        continue;
-                    }
-                    if categories.len() > options.max_categories {
-                        notices.push(format!(
-                            "column '{name}' has {} distinct values; the {} most frequent were kept and the others count as one",
-                            with_commas(categories.len()),
-                            with_commas(options.max_categories)
-                        ));
-                    }
-                    let kept = most_frequent(categories, options.max_categories);
-                    codes.push(code_column((source, name.clone(), None), kept, null_count));
-                }
-                ColumnStats::Timestamp(_, parts) => {
-                    for part in TimePart::ALL {
-                        let (kept, has_other) = most_frequent(parts.values(part.index()), options.max_categories);
-                        let kept: Vec<String> = kept.iter().map(i64::to_string).collect();
-                        let name = format!("{}{name}", part.prefix());
-                        codes.push(code_column(
-                            (source, name, Some(part)),
-                            (kept, has_other),
-                            parts.null_count,
-                        ));
-                    }
-                }
-            }
+            found.column(source, &feature.name, stats);
         }
-        if numbers.is_empty() && codes.is_empty() {
+        if found.numbers.is_empty() && found.codes.is_empty() {
             return Err(Error::data(format!(
                 "every feature is NULL in every row ({}); at least one needs values to learn from",
                 list(columns.iter().map(|c| &c.name), 5)
             )));
         }
-        Ok((Self::new(columns, numbers, codes), notices))
+        Ok((Self::new(columns, found.numbers, found.codes), found.notices))
     }
 
     /// The same encoder with numbers that are scaled as before but not moved.
@@ -467,49 +558,6 @@ impl Encoder {
     /// How many categories each code column has.
     pub fn levels(&self) -> Vec<u32> {
         self.codes.iter().map(CodeColumn::level_count).collect()
-    }
-
-    /// Reads feature columns chunk by chunk.
-    ///
-    /// # Errors
-    /// A column that is missing or of another kind than in training.
-    pub(crate) fn reader(&self, columns: &[ArrayRef]) -> Result<Reader<'_>> {
-        if columns.len() != self.features.len() {
-            return Err(Error::request(format!(
-                "the model takes {} features ({}), not {}",
-                self.features.len(),
-                list(self.features.iter().map(|f| &f.name), 20),
-                columns.len()
-            )));
-        }
-        let number = |source: usize| NumberReader::new(&columns[source], &self.features[source]);
-        let numbers = self
-            .numbers
-            .iter()
-            .map(|n| number(n.source))
-            .collect::<Result<Vec<_>>>()?;
-        let mut groups: Vec<CodeGroup> = vec![];
-        for (index, code) in self.codes.iter().enumerate() {
-            match groups.last_mut() {
-                Some(CodeGroup::Parts { codes, source, .. }) if code.part.is_some() && *source == code.source => {
-                    codes.end = index + 1;
-                }
-                _ if code.part.is_some() => groups.push(CodeGroup::Parts {
-                    codes: index..index + 1,
-                    source: code.source,
-                    reader: number(code.source)?,
-                }),
-                _ => groups.push(CodeGroup::Category {
-                    index,
-                    reader: CategoryReader::new(&columns[code.source], &self.features[code.source])?,
-                }),
-            }
-        }
-        Ok(Reader {
-            encoder: self,
-            numbers,
-            groups,
-        })
     }
 
     /// Encodes columns (one array for each feature column, of any type of the same kind) into a block:
@@ -655,143 +703,6 @@ impl Encoder {
         })?;
         Ok(hashes)
     }
-
-    /// The tables `numbers` and `categories` that [`Encoder::from_artefact`] reads back.
-    ///
-    /// # Errors
-    /// Arrow refuses.
-    pub fn to_tables(&self) -> Result<Vec<(String, RecordBatch)>> {
-        let numbers = RecordBatch::try_new(
-            Arc::new(Schema::new(vec![
-                Field::new("feature", DataType::Utf8, false),
-                Field::new("source", DataType::UInt32, false),
-                Field::new("mean", DataType::Float64, false),
-                Field::new("scale", DataType::Float64, false),
-                Field::new("shift", DataType::Float64, false),
-            ])),
-            vec![
-                Arc::new(StringArray::from_iter_values(self.numbers.iter().map(|n| &n.name))),
-                Arc::new(UInt32Array::from_iter_values(
-                    self.numbers.iter().map(|n| n.source as u32),
-                )),
-                Arc::new(Float64Array::from_iter_values(self.numbers.iter().map(|n| n.mean))),
-                Arc::new(Float64Array::from_iter_values(self.numbers.iter().map(|n| n.scale))),
-                Arc::new(Float64Array::from_iter_values(self.numbers.iter().map(|n| n.shift))),
-            ],
-        )?;
-        let all: Vec<(&CodeColumn, u32, u32)> = self
-            .codes
-            .iter()
-            .zip(0u32..)
-            .flat_map(|(c, j)| (0..c.level_count()).map(move |code| (c, j, code)))
-            .collect();
-        let codes = || all.iter().copied();
-        let meaning = |column: &CodeColumn, code: u32| match code {
-            c if Some(c) == column.null_code => "null",
-            c if Some(c) == column.other_code => "other",
-            _ => "category",
-        };
-        let categories = RecordBatch::try_new(
-            Arc::new(Schema::new(vec![
-                Field::new("position", DataType::UInt32, false),
-                Field::new("feature", DataType::Utf8, false),
-                Field::new("source", DataType::UInt32, false),
-                Field::new("part", DataType::Utf8, true),
-                Field::new("code", DataType::UInt32, false),
-                Field::new("meaning", DataType::Utf8, false),
-                Field::new("category", DataType::Utf8, true),
-            ])),
-            vec![
-                Arc::new(UInt32Array::from_iter_values(codes().map(|(_, j, _)| j))),
-                Arc::new(StringArray::from_iter_values(codes().map(|(c, _, _)| &c.name))),
-                Arc::new(UInt32Array::from_iter_values(codes().map(|(c, _, _)| c.source as u32))),
-                Arc::new(
-                    codes()
-                        .map(|(c, _, _)| c.part.map(TimePart::prefix))
-                        .collect::<StringArray>(),
-                ),
-                Arc::new(UInt32Array::from_iter_values(codes().map(|(_, _, code)| code))),
-                Arc::new(StringArray::from_iter_values(
-                    codes().map(|(c, _, code)| meaning(c, code)),
-                )),
-                Arc::new(
-                    codes()
-                        .map(|(c, _, code)| c.categories.get(code as usize))
-                        .collect::<StringArray>(),
-                ),
-            ],
-        )?;
-        Ok(vec![("numbers".into(), numbers), ("categories".into(), categories)])
-    }
-
-    /// The encoder that [`Encoder::to_tables`] wrote.
-    ///
-    /// # Errors
-    /// The tables are missing or do not fit each other or the features.
-    pub fn from_artefact(artefact: &Artefact) -> Result<Encoder> {
-        let table = artefact.table("numbers")?;
-        let text = |name: &str| table_column(artefact, table, name, &DataType::Utf8);
-        let double = |name: &str| table_column(artefact, table, name, &DataType::Float64);
-        let (name, source) = (
-            text("feature")?,
-            table_column(artefact, table, "source", &DataType::UInt32)?,
-        );
-        let (mean, scale, shift) = (double("mean")?, double("scale")?, double("shift")?);
-        let (name, source) = (name.as_string::<i32>(), source.as_primitive::<UInt32Type>());
-        let [mean, scale, shift] = [&mean, &scale, &shift].map(|a| a.as_primitive::<Float64Type>());
-        let numbers: Vec<NumberColumn> = (0..table.num_rows())
-            .map(|i| NumberColumn {
-                source: source.value(i) as usize,
-                name: name.value(i).to_string(),
-                mean: mean.value(i),
-                scale: scale.value(i),
-                shift: shift.value(i),
-            })
-            .collect();
-
-        let table = artefact.table("categories")?;
-        let text = |name: &str| table_column(artefact, table, name, &DataType::Utf8);
-        let integer = |name: &str| table_column(artefact, table, name, &DataType::UInt32);
-        let (position, source, code) = (integer("position")?, integer("source")?, integer("code")?);
-        let [position, source, code] = [&position, &source, &code].map(|a| a.as_primitive::<UInt32Type>());
-        let (name, part, meaning, category) = (text("feature")?, text("part")?, text("meaning")?, text("category")?);
-        let [name, part, meaning, category] = [&name, &part, &meaning, &category].map(|a| a.as_string::<i32>());
-        let mut codes: Vec<CodeColumn> = vec![];
-        for i in 0..table.num_rows() {
-            if position.value(i) as usize == codes.len() {
-                codes.push(CodeColumn {
-                    source: source.value(i) as usize,
-                    name: name.value(i).to_string(),
-                    categories: vec![],
-                    null_code: None,
-                    other_code: None,
-                    part: if part.is_null(i) {
-                        None
-                    } else {
-                        TimePart::of_prefix(part.value(i))
-                    },
-                });
-            }
-            let in_order = position.value(i) as usize + 1 == codes.len();
-            let Some(column) = codes
-                .last_mut()
-                .filter(|c| in_order && c.level_count() == code.value(i))
-            else {
-                return Err(artefact.corrupt("its categories are out of order"));
-            };
-            match meaning.value(i) {
-                "null" => column.null_code = Some(code.value(i)),
-                "other" => column.other_code = Some(code.value(i)),
-                _ => column.categories.push(category.value(i).to_string()),
-            }
-        }
-
-        let sources = numbers.iter().map(|n| n.source).chain(codes.iter().map(|c| c.source));
-        if sources.into_iter().any(|s| s >= artefact.features.len()) || numbers.is_empty() && codes.is_empty() {
-            return Err(artefact.corrupt("its tables do not fit its features"));
-        }
-        Ok(Self::new(artefact.features.clone(), numbers, codes))
-    }
 }
 
 /// The feature columns of a batch, and how many rows it has.
@@ -808,26 +719,6 @@ fn columns_of(rows: &dyn Rows, index: usize, features: &[usize]) -> Result<(Vec<
     ))
 }
 
-/// Column `name` of a stored table as `data_type`, without NULLs where its values are read.
-///
-/// # Errors
-/// There is none, or it is of another type.
-pub(crate) fn table_column(
-    artefact: &Artefact,
-    table: &RecordBatch,
-    name: &str,
-    data_type: &DataType,
-) -> Result<ArrayRef> {
-    let column = table
-        .column_by_name(name)
-        .ok_or_else(|| artefact.corrupt(format!("a column '{name}' is missing")))?;
-    cast(column, data_type).map_err(|e| {
-        artefact
-            .corrupt(format!("its column '{name}' cannot be read"))
-            .with_source(e)
-    })
-}
-
 /// Mixes a value into a hash (the folded product of wyhash).
 #[inline]
 pub(crate) fn mix(hash: u64, value: u64) -> u64 {
@@ -835,374 +726,5 @@ pub(crate) fn mix(hash: u64, value: u64) -> u64 {
     hash.rotate_left(23) ^ (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// Code columns that are read together.
-#[derive(Debug)]
-enum CodeGroup {
-    /// A column of categories.
-    Category { index: usize, reader: CategoryReader },
-    /// The parts of a timestamp.
-    Parts {
-        codes: std::ops::Range<usize>,
-        source: usize,
-        reader: NumberReader,
-    },
-}
-
-/// Feature columns, read chunk by chunk of at most [`CHUNK`] rows.
-#[derive(Debug)]
-pub(crate) struct Reader<'a> {
-    encoder: &'a Encoder,
-    numbers: Vec<NumberReader>,
-    groups: Vec<CodeGroup>,
-}
-
-impl Reader<'_> {
-    /// Rows `start..start + out.len()` of number `j`, as they are: neither shifted nor scaled, NaN where missing.
-    pub(crate) fn numbers(&self, j: usize, start: usize, out: &mut [f64]) {
-        self.numbers[j].read(start, out);
-    }
-
-    /// Gives `each` the codes of rows `start..start + len` (at most [`CHUNK`]), code column by code column.
-    pub(crate) fn codes(&mut self, start: usize, len: usize, mut each: impl FnMut(usize, &[u32])) {
-        let lookups = &self.encoder.lookups;
-        let mut buffer = [0u32; CHUNK];
-        for group in &mut self.groups {
-            match group {
-                CodeGroup::Category { index, reader } => {
-                    let lookup = &lookups[*index];
-                    reader.read(start, &mut buffer[..len], |category| lookup.code(category));
-                    each(*index, &buffer[..len]);
-                }
-                CodeGroup::Parts { codes, reader, .. } => {
-                    let mut seconds = [0i64; CHUNK];
-                    let mut parts = [[0i64; 7]; CHUNK];
-                    reader.read_seconds(start, &mut seconds[..len]);
-                    for (parts, second) in parts.iter_mut().zip(&seconds[..len]) {
-                        *parts = if *second == NULL_SECONDS {
-                            [0; 7]
-                        } else {
-                            parts_of(*second)
-                        };
-                    }
-                    for index in codes.clone() {
-                        let (column, lookup) = (&self.encoder.codes[index], &lookups[index]);
-                        let part = column.part.unwrap_or(TimePart::Year);
-                        for ((code, parts), second) in buffer.iter_mut().zip(&parts[..len]).zip(&seconds[..len]) {
-                            let value = parts[part.index()];
-                            *code = match part {
-                                _ if *second == NULL_SECONDS => lookup.null,
-                                TimePart::Year => lookup.days.get(&value).copied().unwrap_or(lookup.unseen),
-                                _ => lookup.small[value as usize & 63],
-                            };
-                        }
-                        each(index, &buffer[..len]);
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use datafusion::arrow::array::{
-        BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Int32Array, Int64Array,
-        LargeStringArray, StringViewArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt8Array,
-    };
-    use datafusion::arrow::datatypes::Int8Type;
-
-    use super::*;
-    use crate::kernels::compute::Compute;
-    use crate::models::{MemoryRows, Parts, Silent, UnlimitedMemory};
-    use crate::options::Options;
-
-    const STANDARD: EncoderOptions = EncoderOptions {
-        scaling: Scaling::PopulationDeviation,
-        center: true,
-        max_categories: 1_000,
-    };
-
-    fn rows(columns: Vec<(&str, ArrayRef)>, batch_rows: usize) -> MemoryRows {
-        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
-        let starts = (0..batch.num_rows()).step_by(batch_rows);
-        let batches = starts
-            .map(|s| batch.slice(s, batch_rows.min(batch.num_rows() - s)))
-            .collect();
-        MemoryRows::new(batch.schema(), batches)
-    }
-
-    fn learn(
-        rows: &MemoryRows,
-        options: &EncoderOptions,
-        threads: usize,
-    ) -> Result<(Encoder, Vec<String>, Block<f64>)> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let cancel = AtomicBool::new(false);
-        let context = FitContext {
-            compute: &Compute::cpu(&pool, &cancel),
-            seed: 1,
-            observer: &Silent,
-            memory: &UnlimitedMemory,
-        };
-        let features: Vec<usize> = (0..rows.schema().fields().len()).collect();
-        let (encoder, notices) = Encoder::learn(rows, &features, options, &context)?;
-        let block = encoder.encode_rows(rows, &features, &context)?;
-        let hashes = encoder.row_hashes(rows, &features, 1, &context)?;
-        assert_eq!(hashes.len(), block.row_count);
-        Ok((encoder, notices, block))
-    }
-
-    fn reload(encoder: &Encoder) -> Result<Encoder> {
-        Encoder::from_artefact(&Artefact {
-            name: "m".into(),
-            features: encoder.feature_columns().to_vec(),
-            options: Options::default(),
-            parts: Parts {
-                tables: encoder.to_tables()?,
-                ..Parts::default()
-            },
-        })
-    }
-
-    #[test]
-    fn numbers_of_every_type_are_standardised() {
-        let wanted = [-1.224_744_871_391_589, 0.0, 1.224_744_871_391_589, 0.0];
-        let float32: ArrayRef = Arc::new(Float32Array::from(vec![
-            Some(1.0),
-            Some(2.0),
-            Some(3.0),
-            Some(f32::NAN),
-        ]));
-        let int64: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(2), Some(3), None]));
-        let small: ArrayRef = Arc::new(UInt8Array::from(vec![Some(1), Some(2), Some(3), None]));
-        let decimal = Decimal128Array::from(vec![Some(100), Some(200), Some(300), None]);
-        let decimal: ArrayRef = Arc::new(decimal.with_precision_and_scale(10, 2).unwrap());
-        let keys = datafusion::arrow::array::Int8Array::from(vec![Some(0), Some(1), Some(2), None]);
-        let dictionary: ArrayRef = Arc::new(DictionaryArray::<Int8Type>::new(
-            keys,
-            Arc::new(Int32Array::from(vec![1, 2, 3])),
-        ));
-        let half = cast(&int64, &DataType::Float16).unwrap();
-        let columns = vec![
-            ("f", float32),
-            ("i", int64),
-            ("u", small),
-            ("d", decimal),
-            ("k", dictionary),
-            ("h", half),
-        ];
-        let (encoder, notices, block) = learn(&rows(columns, 3), &STANDARD, 2).unwrap();
-        assert_eq!(notices, ["1 infinite or NaN value of column 'f' was treated as NULL"]);
-        assert_eq!(encoder.numbers().len(), 6);
-        for (row, wanted) in wanted.iter().enumerate() {
-            for x in block.row_numbers(row) {
-                assert!((x - wanted).abs() < 1e-11, "row {row}: {x}");
-            }
-        }
-        assert_eq!(reload(&encoder).unwrap(), encoder);
-    }
-
-    #[test]
-    fn scaling_can_be_left_out() {
-        let x: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(5.0), None]));
-        let input = rows(vec![("x", x)], 2);
-        let options = EncoderOptions {
-            scaling: Scaling::None,
-            center: false,
-            max_categories: 9,
-        };
-        assert_eq!(learn(&input, &options, 1).unwrap().2.numbers, [1.0, 5.0, 3.0]);
-        assert_eq!(
-            learn(
-                &input,
-                &EncoderOptions {
-                    center: true,
-                    ..options
-                },
-                1
-            )
-            .unwrap()
-            .2
-            .numbers,
-            [-2.0, 2.0, 0.0]
-        );
-        let sample = EncoderOptions {
-            scaling: Scaling::SampleDeviation,
-            ..options
-        };
-        let (encoder, _, _) = learn(&input, &sample, 1).unwrap();
-        assert!((encoder.numbers()[0].scale - 8f64.sqrt()).abs() < 1e-11);
-    }
-
-    #[test]
-    fn categories_of_every_type_have_codes() {
-        let texts = [
-            Some("b"),
-            None,
-            Some("a"),
-            Some("a value too long for a view"),
-            Some("b"),
-        ];
-        let plain: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
-        let large: ArrayRef = Arc::new(LargeStringArray::from(texts.to_vec()));
-        let view: ArrayRef = Arc::new(StringViewArray::from(texts.to_vec()));
-        let dictionary: ArrayRef = Arc::new(texts.into_iter().collect::<DictionaryArray<Int8Type>>());
-        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![
-            Some(true),
-            None,
-            Some(false),
-            Some(true),
-            Some(true),
-        ]));
-        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), None, Some(19_782), Some(0), Some(-1)]));
-        let milliseconds = cast(&days, &DataType::Date64).unwrap();
-        let columns = vec![
-            ("s", plain.clone()),
-            ("l", large),
-            ("v", view.clone()),
-            ("k", dictionary.clone()),
-            ("f", flags),
-            ("d", days),
-            ("m", milliseconds),
-        ];
-        for (batch_rows, threads) in [(5, 1), (2, 3)] {
-            let (encoder, notices, block) = learn(&rows(columns.clone(), batch_rows), &STANDARD, threads).unwrap();
-            assert!(notices.is_empty());
-            assert_eq!(encoder.levels(), [4, 4, 4, 4, 3, 4, 4]);
-            assert_eq!(encoder.codes()[4].categories, ["false", "true"]);
-            assert_eq!(
-                encoder.codes()[5].categories,
-                ["1969-12-31", "1970-01-01", "2024-02-29"]
-            );
-            assert_eq!(encoder.codes()[5].category(3), Some("_null_filler"));
-            let wanted = [
-                [2, 2, 2, 2, 1, 1, 1],
-                [3, 3, 3, 3, 2, 3, 3],
-                [0, 0, 0, 0, 0, 2, 2],
-                [1, 1, 1, 1, 1, 1, 1],
-                [2, 2, 2, 2, 1, 0, 0],
-            ];
-            for (row, wanted) in wanted.iter().enumerate() {
-                assert_eq!(block.row_codes(row), wanted);
-            }
-            assert_eq!(reload(&encoder).unwrap(), encoder);
-        }
-        // Any of the text types serves at scoring, and what was never seen has the code beyond the last.
-        let (encoder, _, _) = learn(&rows(vec![("s", plain)], 9), &STANDARD, 1).unwrap();
-        for array in [view, dictionary] {
-            assert_eq!(encoder.encode::<f32>(&[array]).unwrap().codes, [2, 3, 0, 1, 2]);
-        }
-        let unseen: ArrayRef = Arc::new(StringViewArray::from(vec!["zzz"]));
-        assert_eq!(encoder.encode::<f32>(&[unseen]).unwrap().codes, [4]);
-        let nothing = datafusion::arrow::array::new_null_array(&DataType::Null, 2);
-        assert_eq!(encoder.encode::<f32>(&[nothing]).unwrap().codes, [3, 3]);
-        let wrong: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        assert_eq!(
-            encoder.encode::<f32>(&[wrong]).unwrap_err().to_string(),
-            "feature 's' was Utf8 in training, text, a boolean or a date, and is Int64 here; cast it"
-        );
-    }
-
-    #[test]
-    fn timestamps_are_seconds_and_parts() {
-        let seconds = [Some(1_709_251_199), None, Some(-1)];
-        let microseconds: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter(
-            seconds.map(|s: Option<i64>| s.map(|s| s * 1_000_000 + 7)),
-        ));
-        let nanoseconds: ArrayRef = Arc::new(
-            TimestampNanosecondArray::from_iter(seconds.map(|s: Option<i64>| s.map(|s| s * 1_000_000_000)))
-                .with_timezone("+02:00"),
-        );
-        let options = EncoderOptions {
-            scaling: Scaling::None,
-            center: false,
-            max_categories: 1_000,
-        };
-        let (encoder, _, block) = learn(&rows(vec![("t", microseconds), ("z", nanoseconds)], 2), &options, 1).unwrap();
-        assert!((block.numbers[0] - 1_709_251_199.000_007).abs() < 1e-6);
-        assert_eq!(block.numbers[5], -1.0);
-        let names: Vec<&str> = encoder.codes().iter().take(7).map(|c| c.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "_TS_DOM_t",
-                "_TS_DOW_t",
-                "_TS_MOY_t",
-                "_TS_HOD_t",
-                "_TS_MOH_t",
-                "_TS_WOY_t",
-                "_TS_YEAR_t"
-            ]
-        );
-        assert_eq!(encoder.codes()[5].categories, ["8", "52"]);
-        assert_eq!(encoder.codes()[6].categories, ["1969", "2024"]);
-        assert_eq!(block.row_codes(0), [0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1]);
-        assert_eq!(block.row_codes(1), [2, 2, 2, 1, 1, 2, 2, 2, 2, 2, 1, 1, 2, 2]);
-        assert_eq!(reload(&encoder).unwrap(), encoder);
-    }
-
-    #[test]
-    fn too_many_categories_leave_the_most_frequent() {
-        let names: Vec<String> = (0..2_600)
-            .map(|i| format!("name {:04}", i % 1_300))
-            .chain(["name 0700".into()])
-            .collect();
-        let array: ArrayRef = Arc::new(StringViewArray::from_iter_values(&names));
-        let (encoder, notices, block) = learn(&rows(vec![("n", array)], 100), &STANDARD, 3).unwrap();
-        assert_eq!(
-            notices,
-            ["column 'n' has 1,300 distinct values; the 1,000 most frequent were kept and the others count as one"]
-        );
-        let column = &encoder.codes()[0];
-        assert_eq!(
-            (column.level_count(), column.other_code, column.null_code),
-            (1_001, Some(1_000), None)
-        );
-        assert_eq!(column.categories.last().map(String::as_str), Some("name 0999"));
-        assert_eq!(
-            (block.codes[999], block.codes[1_000], block.codes[1_299]),
-            (999, 1_000, 1_000)
-        );
-        assert_eq!(reload(&encoder).unwrap(), encoder);
-    }
-
-    #[test]
-    fn columns_of_nulls_are_left_out() {
-        let nulls: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(f64::INFINITY)]));
-        let blanks: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>, None]));
-        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![None, None]));
-        let x: ArrayRef = Arc::new(Int64Array::from(vec![4, 4]));
-        let all = vec![("a", nulls), ("b", blanks), ("t", times)];
-        assert_eq!(
-            learn(&rows(all.clone(), 9), &STANDARD, 1).unwrap_err().to_string(),
-            "every feature is NULL in every row ('a', 'b' and 't'); at least one needs values to learn from"
-        );
-        let mut some = all;
-        some.push(("x", x));
-        let (encoder, notices, block) = learn(&rows(some, 9), &STANDARD, 1).unwrap();
-        assert_eq!(notices.len(), 4);
-        assert_eq!((encoder.numbers().len(), encoder.codes().len()), (1, 0));
-        assert_eq!((encoder.numbers()[0].source, encoder.numbers()[0].scale), (3, 1.0));
-        assert_eq!(block.numbers, [0.0, 0.0]);
-    }
-
-    #[test]
-    fn order_and_threads_do_not_show() {
-        let x: Vec<Option<f64>> = (0..3_000u32)
-            .map(|i| (i % 11 > 0).then(|| f64::from(i.wrapping_mul(2_654_435_761)) * 1e-3 + 1e6))
-            .collect();
-        let mut back = x.clone();
-        back.reverse();
-        let of = |x: Vec<Option<f64>>, batch_rows, threads| {
-            let array: ArrayRef = Arc::new(Float64Array::from(x));
-            learn(&rows(vec![("x", array)], batch_rows), &STANDARD, threads)
-                .unwrap()
-                .0
-        };
-        let one = of(x.clone(), 3_000, 1);
-        assert_eq!(one, of(x, 77, 7));
-        assert_eq!(one, of(back, 501, 2));
-    }
-}
+mod tests;

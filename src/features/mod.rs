@@ -1,8 +1,10 @@
 //! Arrow columns to encoded blocks: impute, scale, keep categories as codes.
 
+pub(crate) mod columns;
 mod counts;
 pub mod encode;
 pub mod functions;
+pub(crate) mod lists;
 pub mod statistics;
 pub mod time_parts;
 pub(crate) mod values;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::features::counts::{CategoryCounts, NumberStats};
+use crate::features::lists::ListStats;
 use crate::features::values::{CHUNK, CategoryReader, NumberReader};
 use crate::models::{FeatureColumn, FeatureKind, FitContext, Rows, column_index};
 
@@ -28,6 +29,9 @@ pub struct FeatureStatistics {
     pub category_count: Option<u64>,
     /// How many rows are NULL.
     pub null_count: u64,
+    /// How many elements an array of numbers has, or how many indices there are up to the greatest.
+    #[serde(default)]
+    pub dimension: Option<u64>,
 }
 
 /// The statistics of these columns of `rows`, matched by name.
@@ -73,6 +77,7 @@ struct ColumnStatistics<'a> {
     categories: CategoryCounts,
     /// Integers that identify are no categories; the model counts them itself.
     counted: bool,
+    lists: ListStats,
     /// All numbers, for the median, if there is memory for them.
     values: Option<Vec<f64>>,
 }
@@ -89,6 +94,7 @@ impl<'a> ColumnStatistics<'a> {
             numbers: NumberStats::default(),
             categories: CategoryCounts::default(),
             counted: true,
+            lists: ListStats::new(column.kind),
             values: with_median.then(Vec::new),
         }
     }
@@ -113,6 +119,9 @@ impl<'a> ColumnStatistics<'a> {
                 Ok(mut reader) => self.categories.add(&mut reader, array.len()),
                 Err(_) => self.counted = false,
             },
+            FeatureKind::Numbers | FeatureKind::Categories | FeatureKind::Sparse => {
+                self.lists.add(array, self.column)?
+            }
         }
         Ok(())
     }
@@ -132,6 +141,10 @@ impl<'a> ColumnStatistics<'a> {
         if matches!(self.column.kind, FeatureKind::Category | FeatureKind::Identifier) && self.counted {
             found.null_count = self.categories.null_count();
             found.category_count = Some(self.categories.categories().len() as u64);
+        }
+        match self.column.kind {
+            FeatureKind::Numbers | FeatureKind::Categories | FeatureKind::Sparse => self.lists.tell(&mut found),
+            _ => {}
         }
         found
     }

@@ -18,12 +18,15 @@ pub(crate) const CHUNK: usize = 512;
 pub(crate) const NULL_SECONDS: i64 = i64::MIN;
 
 /// The column at `array` is of another kind than `feature` was in training.
-fn misfit(array: &ArrayRef, feature: &FeatureColumn) -> Error {
+pub(crate) fn misfit(array: &ArrayRef, feature: &FeatureColumn) -> Error {
     let wanted = match feature.kind {
         FeatureKind::Number => "a number",
         FeatureKind::Category => "text, a boolean or a date",
         FeatureKind::Timestamp => "a timestamp",
         FeatureKind::Identifier => "an identifier",
+        FeatureKind::Numbers => "an array of numbers",
+        FeatureKind::Categories => "an array of text, booleans or dates",
+        FeatureKind::Sparse => "an array of (index, value)",
     };
     Error::request(format!(
         "feature '{}' was {} in training, {wanted}, and is {} here; cast it",

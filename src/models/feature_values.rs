@@ -8,7 +8,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Fields};
 
 use crate::error::Result;
-use crate::features::Encoder;
+use crate::features::{Encoder, NumberColumn};
 use crate::models::field;
 
 /// One point or direction: the values of the numbers and of the columns' categories, by name.
@@ -20,11 +20,21 @@ pub(super) struct FeatureValues {
 }
 
 impl FeatureValues {
-    /// The values of `row`, one for each column of encoded rows.
-    pub(super) fn of(id: i64, encoder: &Encoder, row: &[f64]) -> Self {
-        let numbers = encoder.numbers().iter().zip(row);
+    /// The values of `row`, one for each column of encoded rows; numbers as `of_number` shows them.
+    pub(super) fn of(id: i64, encoder: &Encoder, row: &[f64], of_number: impl Fn(&NumberColumn, f64) -> f64) -> Self {
+        let mut numbers = vec![];
         let mut left = row.get(encoder.numbers().len()..).unwrap_or_default();
-        let mut categories = vec![];
+        let mut categories: Vec<(String, Vec<(String, f64)>)> = vec![];
+        for (number, value) in encoder.numbers().iter().zip(row) {
+            let value = of_number(number, *value);
+            match &number.element {
+                None => numbers.push((number.name.clone(), value)),
+                Some(element) => match categories.last_mut() {
+                    Some((name, elements)) if *name == number.name => elements.push((element.clone(), value)),
+                    _ => categories.push((number.name.clone(), vec![(element.clone(), value)])),
+                },
+            }
+        }
         for column in encoder.codes() {
             let (own, rest) = left.split_at((column.level_count() as usize).min(left.len()));
             let values = (0u32..)
@@ -35,7 +45,7 @@ impl FeatureValues {
         }
         Self {
             id,
-            numbers: numbers.map(|(n, value)| (n.name.clone(), *value)).collect(),
+            numbers,
             categories,
         }
     }

@@ -33,7 +33,7 @@ use rayon::prelude::*;
 use self::settings::{Init, KEEP_SCORES, OPTIONS, Settings, VERB_OPTIONS, start_column};
 use crate::error::{Error, Result};
 use crate::features::encode::{mix, table_column};
-use crate::features::{Block, Encoder, EncoderOptions, Scaling};
+use crate::features::{Block, Encoder, EncoderOptions, NumberColumn, Scaling};
 use crate::kernels;
 use crate::kernels::assign::{
     Centroids, Lloyd, Metric, Stop, Sums, closest_f32, nearest_f32, own_distances_f32, partial_count, potentials_f32,
@@ -867,12 +867,11 @@ impl KMeansModel {
     /// The centroids by segment, numbers in the units of the features.
     pub fn centroids(&self) -> Vec<Centroid> {
         let of = |j: usize| {
-            let mut values = FeatureValues::of(self.ids[j], &self.encoder, self.centroids.row(j));
-            if self.metric == Metric::Euclidean {
-                for (n, (_, value)) in self.encoder.numbers().iter().zip(&mut values.numbers) {
-                    *value = *value * n.scale + n.shift;
-                }
-            }
+            let in_units = |n: &NumberColumn, value: f64| match self.metric {
+                Metric::Euclidean => value * n.scale + n.shift,
+                Metric::Cosine => value,
+            };
+            let values = FeatureValues::of(self.ids[j], &self.encoder, self.centroids.row(j), in_units);
             Centroid {
                 id: values.id,
                 size: self.sizes[j],

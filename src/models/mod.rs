@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, list, nearest};
 use crate::features::FeatureStatistics;
+use crate::features::lists::list_kind;
 use crate::kernels::compute::Compute;
 use crate::options::{OptionKind, OptionSpec, Options};
 
@@ -624,6 +625,12 @@ pub enum FeatureKind {
     Timestamp,
     /// An identifier of a user or an item.
     Identifier,
+    /// An array of numbers: each position is a number.
+    Numbers,
+    /// An array of categories: each is a number, 1 where the array has it.
+    Categories,
+    /// An array of (index, value): each index is a number.
+    Sparse,
 }
 
 impl FeatureKind {
@@ -639,6 +646,9 @@ impl FeatureKind {
             | DataType::Date64 => FeatureKind::Category,
             DataType::Timestamp(_, _) => FeatureKind::Timestamp,
             DataType::Dictionary(_, value) => return Self::of(value),
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                return list_kind(item.data_type());
+            }
             _ => return None,
         })
     }
@@ -1001,6 +1011,9 @@ pub fn column_index(function: &str, schema: &Schema, name: &str) -> Result<usize
     }
 }
 
+/// What can be a feature, as messages say it.
+pub(crate) const FEATURE_TYPES: &str = "a number, text, boolean, date or timestamp, or an array of numbers or texts";
+
 /// The feature columns of a query under the options `id` and `features`; `taken` are columns with other parts, each with the
 /// name of that part.
 ///
@@ -1028,7 +1041,7 @@ pub fn feature_roles(
             }
             if FeatureKind::of(field.data_type()).is_none() {
                 return Err(Error::request(format!(
-                    "{function}: column '{name}' of type {} cannot be a feature; cast it to a number, text, boolean, date or timestamp",
+                    "{function}: column '{name}' of type {} cannot be a feature; cast it to {FEATURE_TYPES}",
                     field.data_type()
                 )));
             }
@@ -1044,7 +1057,7 @@ pub fn feature_roles(
     };
     if features.is_empty() {
         return Err(Error::request(format!(
-            "{function}: no feature is left; the query needs at least one number, boolean, text, date or timestamp besides its other columns"
+            "{function}: no feature is left; the query needs at least one column besides the others that is {FEATURE_TYPES}"
         )));
     }
     let mut names: Vec<&str> = features.iter().map(|i| schema.field(*i).name().as_str()).collect();

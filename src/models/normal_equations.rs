@@ -11,7 +11,7 @@ use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_s
 use faer::{MatMut, Par};
 
 use crate::error::list;
-use crate::features::Encoder;
+use crate::features::{Encoder, NumberColumn};
 use crate::kernels::gram::Gram;
 use crate::models::elastic_net::{self, ElasticNet};
 
@@ -40,7 +40,7 @@ pub(super) fn sum_to_zero(groups: impl Iterator<Item = Range<usize>>, intercept:
 
 /// What people call the columns of an encoder's design.
 pub(super) fn encoder_names(encoder: &Encoder) -> Vec<String> {
-    design_names(encoder.numbers().iter().map(|n| n.name.clone()), encoder)
+    design_names(encoder.numbers().iter().map(NumberColumn::full_name), encoder)
 }
 
 /// What people call the columns of a design that has these numbers and an encoder's categories.

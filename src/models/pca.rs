@@ -375,7 +375,8 @@ impl PcaModel {
 
     /// `ML.PRINCIPAL_COMPONENTS`.
     fn component_table(&self) -> Result<RecordBatch> {
-        let of = |(id, component): (i64, &Eigen)| FeatureValues::of(id, &self.encoder, &component.vector);
+        let of =
+            |(id, component): (i64, &Eigen)| FeatureValues::of(id, &self.encoder, &component.vector, |_, value| value);
         feature_value_table("principal_component_id", (0..).zip(&self.components).map(of).collect())
     }
 

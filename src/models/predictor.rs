@@ -181,10 +181,23 @@ impl LinearPredictor {
         }
     }
 
+    /// Which element of a list each number of the design is, if it is one.
+    fn elements(&self) -> Vec<Option<&str>> {
+        let numbers = self.encoder.numbers();
+        let element = |place: usize| match &self.terms {
+            None => numbers[place].element.as_deref(),
+            Some(terms) => match terms.numbers(place)[..] {
+                [number] => numbers[number].element.as_deref(),
+                _ => None,
+            },
+        };
+        (0..self.number_count()).map(element).collect()
+    }
+
     /// Each coefficient's feature and category, the intercept first, as people read it.
     fn coefficient_names(&self) -> Vec<(String, Option<&str>)> {
         let mut names: Vec<(String, Option<&str>)> = vec![(INTERCEPT.into(), None)];
-        names.extend(self.number_names().into_iter().map(|name| (name, None)));
+        names.extend(self.number_names().into_iter().zip(self.elements()));
         for column in self.encoder.codes() {
             names.extend((0..column.level_count()).map(|code| (column.name.clone(), column.category(code))));
         }
@@ -425,14 +438,15 @@ impl LinearPredictor {
         if !standardize {
             self.to_units(&mut values, &mut errors);
         }
-        let weight = |(input, (weight, standard_error))| Weight {
+        let weight = |((input, element), (weight, standard_error)): ((String, Option<&str>), _)| Weight {
             input,
-            category: None,
+            category: element.map(str::to_string),
             weight,
             standard_error,
         };
         let of_numbers = values.iter().copied().zip(errors.iter().copied());
-        let mut weights: Vec<Weight> = self.number_names().into_iter().zip(of_numbers).map(weight).collect();
+        let named = self.number_names().into_iter().zip(self.elements());
+        let mut weights: Vec<Weight> = named.zip(of_numbers).map(weight).collect();
         let mut at = count + 1;
         for column in self.encoder.codes() {
             for code in 0..column.level_count() {
@@ -445,7 +459,7 @@ impl LinearPredictor {
                 at += 1;
             }
         }
-        weights.push(weight((INTERCEPT.into(), (values[count], errors[count]))));
+        weights.push(weight(((INTERCEPT.into(), None), (values[count], errors[count]))));
         weights
     }
 

@@ -164,7 +164,8 @@ impl Terms {
     /// The terms as people write them, such as `a^2*b`.
     pub(super) fn names(&self, encoder: &Encoder) -> Vec<String> {
         let of_run = |run: &[usize]| {
-            let name = encoder.numbers()[run[0]].name.as_str();
+            let number = &encoder.numbers()[run[0]];
+            let name = number.name.as_str();
             match run.len() {
                 1 => name.to_string(),
                 power => format!("{name}^{power}"),

@@ -5,8 +5,8 @@ use std::fmt;
 use datafusion::arrow::datatypes::DataType;
 
 use super::FeatureFunction;
-use super::columns::{is_number, is_text_like, list_item};
 use crate::error::{Error, Result, list};
+use crate::features::columns::{is_number, is_text_like, list_item};
 
 /// A literal argument.
 #[derive(Debug, Clone, PartialEq)]

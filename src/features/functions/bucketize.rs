@@ -7,12 +7,12 @@ use datafusion::arrow::array::{Array, ArrayRef, Float64Array, StringBuilder, new
 use datafusion::arrow::datatypes::DataType;
 
 use super::arguments::Arguments;
-use super::columns::{first, numbers};
 use super::learned::Learned;
 use super::learners::{Learner, Values, learner, quantile};
 use super::scalers::not_learned;
 use super::{FeatureFunction, Planned};
 use crate::error::Result;
+use crate::features::columns::{first, numbers};
 
 pub(crate) static BUCKETIZE: FeatureFunction = FeatureFunction {
     name: "BUCKETIZE",

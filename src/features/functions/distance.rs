@@ -7,11 +7,11 @@ use datafusion::arrow::datatypes::DataType;
 use hashbrown::HashMap;
 
 use super::arguments::Arguments;
-use super::columns::{Lists, NumberLists, integers, is_number, is_text, list_item, numbers, texts};
 use super::learned::Learned;
 use super::vectors::norm;
 use super::{FeatureFunction, Planned};
 use crate::error::{Error, Result};
+use crate::features::columns::{Lists, NumberLists, integers, is_number, is_text, list_item, numbers, texts};
 
 pub(crate) static DISTANCE: FeatureFunction = FeatureFunction {
     name: "DISTANCE",
@@ -236,9 +236,9 @@ mod tests {
     use datafusion::arrow::buffer::OffsetBuffer;
     use datafusion::arrow::datatypes::{Field, Float64Type};
 
-    use super::super::columns::list_of;
     use super::super::testing::*;
     use super::*;
+    use crate::features::columns::list_of;
 
     fn vectors(rows: &[Option<&[Option<f64>]>]) -> ArrayRef {
         let rows = rows.iter().map(|row| row.map(|row| row.iter().copied()));

@@ -7,12 +7,12 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::DataType;
 
 use super::arguments::Arguments;
-use super::columns::{Lists, hot_lists, hot_type, texts};
 use super::learned::{Learned, Vocabulary};
 use super::learners::{Categories, Learner, learner};
 use super::scalers::not_learned;
 use super::{FeatureFunction, Planned};
 use crate::error::{Error, Result};
+use crate::features::columns::{Lists, hot_lists, hot_type, texts};
 
 pub(crate) static LABEL_ENCODER: FeatureFunction = FeatureFunction {
     name: "LABEL_ENCODER",
@@ -181,9 +181,9 @@ mod tests {
     use datafusion::arrow::compute::cast;
 
     use super::super::Constant;
-    use super::super::columns::list_of;
     use super::super::testing::*;
     use super::*;
+    use crate::features::columns::list_of;
 
     fn nine() -> ArrayRef {
         words([

@@ -7,13 +7,13 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 
 use super::arguments::Arguments;
-use super::columns::{is_number, is_text, numbers, texts};
 use super::learned::Learned;
 use super::learners::{Categories, Learner, Values, learner, quantile};
 use super::moments::Moments;
 use super::scalers::not_learned;
 use super::{FeatureFunction, Planned};
 use crate::error::Result;
+use crate::features::columns::{is_number, is_text, numbers, texts};
 
 pub(crate) static IMPUTER: FeatureFunction = FeatureFunction {
     name: "IMPUTER",

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, StringViewArray};
 use hashbrown::HashMap;
 
-use super::columns::{Lists, numbers, texts};
 use super::learned::{Learned, Vocabulary};
 use super::moments::Moments;
 use super::state::{Reader, Writer};
 use crate::error::Result;
+use crate::features::columns::{Lists, numbers, texts};
 
 /// Looks at the training rows, in any order and on any number of threads; the result does not tell which.
 pub trait Learner: fmt::Debug + Send + Sync {

@@ -6,7 +6,6 @@
 
 mod arguments;
 mod bucketize;
-mod columns;
 mod distance;
 mod encoders;
 mod imputer;

@@ -7,12 +7,12 @@ use datafusion::arrow::compute::unary;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 
 use super::arguments::Arguments;
-use super::columns::numbers;
 use super::learned::Learned;
 use super::learners::{Learner, Values, learner, quantile};
 use super::moments::Moments;
 use super::{FeatureFunction, Planned};
 use crate::error::{Error, Result};
+use crate::features::columns::numbers;
 
 /// The error of a function that was given nothing, or what another function learned.
 pub(crate) fn not_learned(name: &str) -> Error {

@@ -11,10 +11,10 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type};
 use hashbrown::HashSet;
 
 use super::arguments::Arguments;
-use super::columns::{first, is_number, is_text_like, numbers, texts};
 use super::learned::Learned;
 use super::{FeatureFunction, Planned};
 use crate::error::{Error, Result};
+use crate::features::columns::{first, is_number, is_text_like, numbers, texts};
 
 pub(crate) static POLYNOMIAL_EXPAND: FeatureFunction = FeatureFunction {
     name: "POLYNOMIAL_EXPAND",

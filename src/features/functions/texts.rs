@@ -6,10 +6,10 @@ use datafusion::arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, StringB
 use datafusion::arrow::datatypes::DataType;
 
 use super::arguments::Arguments;
-use super::columns::{Lists, first, list_of, texts};
 use super::learned::Learned;
 use super::{Constant, FeatureFunction, Planned};
 use crate::error::Result;
+use crate::features::columns::{Lists, first, list_of, texts};
 
 pub(crate) static NGRAMS: FeatureFunction = FeatureFunction {
     name: "NGRAMS",

@@ -6,10 +6,10 @@ use datafusion::arrow::array::{ArrayRef, Float64Array, Float64Builder, ListBuild
 use datafusion::arrow::datatypes::DataType;
 
 use super::arguments::Arguments;
-use super::columns::{NumberLists, first, list_of};
 use super::learned::Learned;
 use super::{FeatureFunction, Planned};
 use crate::error::Result;
+use crate::features::columns::{NumberLists, first, list_of};
 
 pub(crate) static NORMALIZER: FeatureFunction = FeatureFunction {
     name: "NORMALIZER",

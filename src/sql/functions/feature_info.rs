@@ -52,8 +52,7 @@ impl RelationFunction for FeatureInfo {
             ("stddev", floats(|f| f.deviation)),
             ("category_count", integers(|f| f.category_count)),
             ("null_count", integers(|f| Some(f.null_count))),
-            // Of arrays, which are no features here.
-            ("dimension", integers(|_| None)),
+            ("dimension", integers(|f| f.dimension)),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))?;
         scan(NAME, Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result, list};
+use crate::features::lists::type_of;
 use crate::models::{FeatureColumn, FeatureKind, ModelType, field, model_type};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -132,9 +133,11 @@ pub(crate) fn as_expected(array: ArrayRef, column: &FeatureColumn) -> ArrayRef {
     if array.data_type() != &DataType::Null {
         return array;
     }
-    let data_type = column.data_type.parse().unwrap_or(match column.kind {
-        FeatureKind::Number => DataType::Float64,
-        _ => DataType::Utf8,
+    let data_type = type_of(column.kind).unwrap_or_else(|| {
+        column.data_type.parse().unwrap_or(match column.kind {
+            FeatureKind::Number => DataType::Float64,
+            _ => DataType::Utf8,
+        })
     });
     new_null_array(&data_type, array.len())
 }

@@ -17,7 +17,7 @@ use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result, list};
 use crate::exec::{FitExec, FitJob, TrainOutput, Tuning, training_info_schema};
 use crate::models::split::{SPLIT_OPTIONS, Split};
-use crate::models::{ID, MODELS, ModelType, Roles, model_type};
+use crate::models::{FEATURE_TYPES, FeatureKind, ID, MODELS, ModelType, Roles, model_type};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
@@ -134,20 +134,16 @@ impl RelationFunction for Train {
                 model_type.name()
             )));
         }
-        // A list would be left out in silence.
-        let is_list = |t: &DataType| {
-            matches!(
-                t,
-                DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
-            )
-        };
+        // Such as an array of structs, which would be left out in silence.
         if transform.is_some()
             && !model_type.needs_transform()
-            && let Some(field) = columns.fields().iter().find(|f| is_list(f.data_type()))
+            && let Some(field) = columns
+                .fields()
+                .iter()
+                .find(|f| FeatureKind::of(f.data_type()).is_none())
         {
             return Err(Error::request(format!(
-                "{NAME}: TRANSFORM makes column '{}' of type {}, which no model learns from; take its elements out, or leave it to a \
-                 transform_only model",
+                "{NAME}: TRANSFORM makes column '{}' of type {}, which no model learns from; make it {FEATURE_TYPES}",
                 field.name(),
                 field.data_type()
             )));

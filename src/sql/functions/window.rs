@@ -19,7 +19,7 @@ use datafusion::physical_expr::expressions::Literal;
 
 use crate::error::{Error, Result};
 use crate::exec::megabytes;
-use crate::models::{FitContext, ModelType, UnlimitedMemory, field, kmeans};
+use crate::models::{FEATURE_TYPES, FeatureKind, FitContext, ModelType, UnlimitedMemory, field, kmeans};
 use crate::options::{Options, Value};
 use crate::session::Session;
 
@@ -173,9 +173,9 @@ impl WindowUDFImpl for SegmentWindow {
         let schema = schema_of(&fields[1..]);
         kmeans::KMeans.roles(&schema, &Options::default().with("k", Value::Int(1)))?;
         for (f, given) in schema.fields().iter().zip(&fields[1..]) {
-            if crate::models::FeatureKind::of(f.data_type()).is_none() {
+            if FeatureKind::of(f.data_type()).is_none() {
                 return Err(Error::request(format!(
-                    "{VERB}: column '{}' of type {} cannot be a feature; cast it to a number, text, boolean, date or timestamp",
+                    "{VERB}: column '{}' of type {} cannot be a feature; cast it to {FEATURE_TYPES}",
                     given.name(),
                     given.data_type()
                 ))
