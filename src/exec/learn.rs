@@ -15,7 +15,10 @@ use crate::metrics::spread::mean;
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
 use crate::models::split::{SelectedRows, folds};
 use crate::models::transform::Transform;
-use crate::models::{ASSESSMENTS, Evaluation, FitContext, Fitted, MemoryBudget, Model, Rows, Trial};
+use crate::models::{
+    ASSESSMENTS, Evaluation, FEATURE_TYPES, FEATURES, FeatureKind, FitContext, Fitted, ID, MemoryBudget, Model, Rows,
+    Trial,
+};
 use crate::options::{Options, Value};
 
 /// Folds that judge a trial where no row is held out.
@@ -143,6 +146,10 @@ impl Learning<'_> {
         if !self.job.judge {
             return Ok(());
         }
+        for notice in self.no_features(split.seen) {
+            self.context.observer.notice(&notice);
+            fitted.info.notices.push(notice);
+        }
         let left_out = self.left_out(split.seen, split.held_out)?;
         let learned_from = SelectedRows::new(split.seen, left_out.as_deref(), false, every(split.seen))?;
         let columns = fitted.model.feature_columns();
@@ -156,6 +163,30 @@ impl Learning<'_> {
             fitted.info.judgements = self.judgements(fitted.model.as_ref(), split)?;
         }
         Ok(())
+    }
+
+    /// Of each column that the user did not choose and that no model learns from, that it was left out.
+    fn no_features(&self, seen: &dyn Rows) -> Vec<String> {
+        let takes_all = self.job.model_type.options().iter().any(|o| o.name == FEATURES.name)
+            && self.job.options.texts(FEATURES.name).is_none();
+        if !takes_all {
+            return vec![];
+        }
+        let ids = self.job.options.texts(ID.name).unwrap_or_default();
+        let schema = seen.schema();
+        let unfit = schema
+            .fields()
+            .iter()
+            .filter(|f| FeatureKind::of(f.data_type()).is_none() && !ids.contains(&f.name().as_str()));
+        unfit
+            .map(|f| {
+                format!(
+                    "column '{}' of type {} cannot be a feature and was left out; cast it to {FEATURE_TYPES}",
+                    f.name(),
+                    f.data_type()
+                )
+            })
+            .collect()
     }
 
     /// What the functions beside `ML.EVALUATE` tell of the rows that judge a model, unless those are all of many rows.

@@ -1,6 +1,8 @@
 //! Columns read chunk by chunk, whatever their type: as numbers, as epoch seconds, as keys into a table of categories.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
@@ -21,7 +23,7 @@ pub(crate) const NULL_SECONDS: i64 = i64::MIN;
 pub(crate) fn misfit(array: &ArrayRef, feature: &FeatureColumn) -> Error {
     let wanted = match feature.kind {
         FeatureKind::Number => "a number",
-        FeatureKind::Category => "text, a boolean or a date",
+        FeatureKind::Category => "text, a boolean, a date, a time or bytes",
         FeatureKind::Timestamp => "a timestamp",
         FeatureKind::Identifier => "an identifier",
         FeatureKind::Numbers => "an array of numbers",
@@ -240,11 +242,11 @@ impl CategoryReader {
                     }
                     CategoryColumn::Dictionary {
                         keys,
-                        values: values.clone(),
+                        values: as_category(values)?,
                     }
                 }
             }
-            _ => CategoryColumn::Plain(array.clone()),
+            _ => CategoryColumn::Plain(as_category(array)?),
         };
         Ok(Self {
             column,
@@ -280,6 +282,20 @@ impl CategoryReader {
             }
         }
     }
+}
+
+/// A column of a type that [`read_plain`] reads: times of day and bytes as text, bytes in hexadecimal digits.
+fn as_category(array: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match array.data_type() {
+        DataType::Time32(_) | DataType::Time64(_) => cast(array, &DataType::Utf8View)?,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            let bytes = cast(array, &DataType::LargeBinary)?;
+            let digits = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let texts = bytes.as_binary::<i64>().iter().map(|b| b.map(digits));
+            Arc::new(texts.collect::<StringViewArray>())
+        }
+        _ => array.clone(),
+    })
 }
 
 fn read_plain(

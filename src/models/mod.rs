@@ -619,7 +619,7 @@ pub struct FeatureColumn {
 pub enum FeatureKind {
     /// A number.
     Number,
-    /// A category: text, boolean or date.
+    /// A category: text, boolean, date, time of day or bytes.
     Category,
     /// A timestamp: epoch seconds, and categories of its parts.
     Timestamp,
@@ -643,7 +643,13 @@ impl FeatureKind {
             | DataType::LargeUtf8
             | DataType::Utf8View
             | DataType::Date32
-            | DataType::Date64 => FeatureKind::Category,
+            | DataType::Date64
+            | DataType::Time32(_)
+            | DataType::Time64(_)
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => FeatureKind::Category,
             DataType::Timestamp(_, _) => FeatureKind::Timestamp,
             DataType::Dictionary(_, value) => return Self::of(value),
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {

@@ -123,6 +123,7 @@ fn open(runtime: &Runtime, arguments: &SessionArguments, format: Format, max_row
             format,
             limits: Limits { max_rows, width: None },
             timing: !arguments.quiet,
+            variables: Arc::default(),
         }),
         Err(e) => {
             say(format_args!("error: {}", sentence(&e)));

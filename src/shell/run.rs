@@ -20,7 +20,7 @@ use super::lexer::{Statement, statements};
 use super::output::{Limits, Sink, sink, thousands};
 use super::progress::{Progress, time};
 use super::session::say;
-use crate::sql::{plan_sql, pointed, read, run as run_statement};
+use crate::sql::{Variables, plan_sql, pointed, read, run as run_statement};
 
 /// Batches that may wait to be printed.
 const BATCHES_AHEAD: usize = 4;
@@ -104,6 +104,8 @@ pub(super) struct Shell {
     pub(super) limits: Limits,
     /// Whether the time of each statement is told.
     pub(super) timing: bool,
+    /// What DECLARE and SET of the statements so far gave.
+    pub(super) variables: Arc<Mutex<Variables>>,
 }
 
 /// What a statement's task tells.
@@ -172,7 +174,12 @@ impl Shell {
 
     async fn execute(&self, sql: &str) -> std::result::Result<Effect, Problem> {
         let (events, mut heard) = mpsc::channel(BATCHES_AHEAD);
-        let mut task = tokio::spawn(run(self.ctx.clone(), sql.to_string(), events));
+        let mut task = tokio::spawn(run(
+            self.ctx.clone(),
+            sql.to_string(),
+            Arc::clone(&self.variables),
+            events,
+        ));
         let interrupt = async {
             if tokio::signal::ctrl_c().await.is_err() {
                 // Without a handler Ctrl-C ends the process, as it would anyway.
@@ -259,8 +266,16 @@ fn rows(n: u64) -> String {
 }
 
 /// Plans and executes one statement. Dropping it, or the receiver of its events, stops the query.
-async fn run(ctx: SessionContext, sql: String, events: mpsc::Sender<Event>) -> Result<()> {
-    let statements = read(&ctx, &sql).map_err(|e| pointed(&sql, &e))?;
+async fn run(
+    ctx: SessionContext,
+    sql: String,
+    variables: Arc<Mutex<Variables>>,
+    events: mpsc::Sender<Event>,
+) -> Result<()> {
+    let statements = {
+        let mut variables = variables.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&ctx, &sql, &mut variables).map_err(|e| pointed(&sql, &e))?
+    };
     for statement in statements {
         run_one(&ctx, statement, &sql, &events).await?;
     }

@@ -18,7 +18,7 @@ pub use self::run::sql;
 #[cfg(feature = "shell")]
 pub(crate) use self::run::{plan_sql, pointed, read, run};
 #[cfg(feature = "shell")]
-pub(crate) use self::statement::Statement;
+pub(crate) use self::statement::{Statement, Variables};
 
 use std::sync::Arc;
 

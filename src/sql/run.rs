@@ -19,8 +19,8 @@ use super::help::{Form, Topic};
 use super::names::Names;
 use super::select::{Namer, visit};
 use super::statement::{
-    AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError, caret,
-    parse,
+    AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError,
+    Variables, caret, parse_after,
 };
 use crate::error::{Error, Result, list};
 use crate::session::Session;
@@ -117,7 +117,7 @@ pub fn sql(
     ctx: &SessionContext,
     text: &str,
 ) -> Result<BoxStream<'static, Result<DataFrame, DataFusionError>>, DataFusionError> {
-    let statements = read(ctx, text).map_err(|e| pointed(text, &e))?;
+    let statements = read(ctx, text, &mut Variables::default()).map_err(|e| pointed(text, &e))?;
     let ctx = ctx.clone();
     let begin = statements.into_iter();
     let text: Arc<str> = text.into();
@@ -133,11 +133,11 @@ pub fn sql(
     )
 }
 
-/// The statements of a text, in the spelling that the context's settings say.
-pub(crate) fn read(ctx: &SessionContext, text: &str) -> Result<Vec<Statement>, SyntaxError> {
+/// The statements of a text, in the spelling that the context's settings say, with the variables of the texts before it.
+pub(crate) fn read(ctx: &SessionContext, text: &str, variables: &mut Variables) -> Result<Vec<Statement>, SyntaxError> {
     let state = ctx.state_ref();
     let bigquery = state.read().config_options().sql_parser.dialect == Dialect::BigQuery;
-    parse(text, bigquery)
+    parse_after(text, bigquery, variables)
 }
 
 /// A fault in a text as an error that points at it.
@@ -152,7 +152,7 @@ pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Res
         .map_err(|e| if sql.is_verbatim() { e } else { placed(e, sql, text) })
 }
 
-/// The plan of SQL as [`parse`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
+/// The plan of SQL as [`parse_after`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
 /// case; else as the session has it.
 async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
     let state = ctx.state();

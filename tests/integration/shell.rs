@@ -150,6 +150,27 @@ fn commands_and_files_share_a_session_and_keep_their_order() {
 }
 
 #[test]
+fn variables_live_from_statement_to_statement() {
+    let folder = folder();
+    std::fs::write(folder.path().join("more.sql"), "SET low = low + 1;\nSELECT low AS low;").unwrap();
+    let script = "SET datafusion.sql_parser.dialect = 'bigquery'; DECLARE low INT64 DEFAULT 3; SELECT low AS low;";
+    let printed = answer(
+        folder.path(),
+        &[
+            "-c",
+            script,
+            "-f",
+            "more.sql",
+            "-c",
+            "SELECT low + 10 AS low",
+            "--format",
+            "csv",
+        ],
+    );
+    assert_eq!(printed, "low\n3\nlow\n4\nlow\n14\n");
+}
+
+#[test]
 fn statements_without_a_result_print_nothing() {
     let folder = folder();
     let sql = "SET ml.seed = 7; CREATE TABLE t AS VALUES (1); CREATE VIEW v AS SELECT * FROM t; INSERT INTO t VALUES (2); \

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int32Array,
-    Int64Array, LargeListArray, LargeStringArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    StringViewArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt8Array,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, LargeListArray, LargeStringArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    StringViewArray, Time32SecondArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    UInt8Array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
@@ -197,7 +198,7 @@ fn categories_of_every_type_have_codes() {
     let wrong: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     assert_eq!(
         encoder.encode::<f32>(&[wrong]).unwrap_err().to_string(),
-        "feature 's' was Utf8 in training, text, a boolean or a date, and is Int64 here; cast it"
+        "feature 's' was Utf8 in training, text, a boolean, a date, a time or bytes, and is Int64 here; cast it"
     );
 }
 
@@ -379,4 +380,30 @@ fn single_indices_are_categories() {
     assert_eq!((encoder.numbers().len(), encoder.codes().len()), (2, 0));
     assert_eq!(block.numbers, [0.0, 3.0, 1.0, 0.0]);
     assert_eq!(encoder.encode::<f64>(&[several]).unwrap().numbers, [1.0, 1.0]);
+}
+
+#[test]
+fn times_and_bytes_are_categories() {
+    let times: ArrayRef = Arc::new(Time64MicrosecondArray::from(vec![
+        Some(3_600_000_000),
+        None,
+        Some(1_500_000),
+        Some(3_600_000_000),
+    ]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![
+        Some(&b"\xff\x00"[..]),
+        Some(b"a"),
+        None,
+        Some(b"a"),
+    ]));
+    let (encoder, notices, block) = learn(&rows(vec![("t", times), ("b", bytes.clone())], 3), &STANDARD, 2).unwrap();
+    assert!(notices.is_empty());
+    assert_eq!(encoder.codes()[0].categories, ["00:00:01.500", "01:00:00"]);
+    assert_eq!(encoder.codes()[1].categories, ["61", "ff00"]);
+    assert_eq!(block.codes, [1, 1, 2, 0, 0, 2, 1, 0]);
+    // Of another width, and held in a dictionary.
+    let seconds: ArrayRef = Arc::new(Time32SecondArray::from(vec![3_600]));
+    let keys = datafusion::arrow::array::Int8Array::from(vec![1]);
+    let held: ArrayRef = Arc::new(DictionaryArray::<Int8Type>::new(keys, bytes));
+    assert_eq!(encoder.encode::<f64>(&[seconds, held]).unwrap().codes, [1, 0]);
 }

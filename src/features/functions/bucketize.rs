@@ -17,7 +17,7 @@ use crate::features::columns::{first, numbers};
 pub(crate) static BUCKETIZE: FeatureFunction = FeatureFunction {
     name: "BUCKETIZE",
     summary: "The bucket of a number, 'bin_1' below the first split point; a bucket holds its lower bound. NULL and NaN give NULL.",
-    syntax: "ML.BUCKETIZE(x, array_split_points [, exclude_boundaries => FALSE [, output_format => \
+    syntax: "ML.BUCKETIZE(x, array_split_points [, exclude_boundaries = FALSE [, output_format = \
              'bucket_names' | 'bucket_ranges' | 'bucket_ranges_json']])",
     example: "SELECT f, ML.BUCKETIZE(f, [1, 2, 3]) AS bucket FROM (VALUES (0.5), (2.5), (7.0)) AS t(f)",
     is_learned: false,
@@ -30,7 +30,7 @@ pub(crate) static BUCKETIZE: FeatureFunction = FeatureFunction {
 pub(crate) static QUANTILE_BUCKETIZE: FeatureFunction = FeatureFunction {
     name: "QUANTILE_BUCKETIZE",
     summary: "The bucket of a number, of so many that hold about equally many of the training rows. NULL and NaN give NULL.",
-    syntax: "ML.QUANTILE_BUCKETIZE(x, num_buckets [, output_format => \
+    syntax: "ML.QUANTILE_BUCKETIZE(x, num_buckets [, output_format = \
              'bucket_names' | 'bucket_ranges' | 'bucket_ranges_json']) OVER ()",
     example: "SELECT f, ML.QUANTILE_BUCKETIZE(f, 3) OVER () AS bucket FROM (VALUES (1), (2), (3), (4), (5)) AS t(f)",
     is_learned: true,

@@ -17,7 +17,7 @@ pub(crate) static DISTANCE: FeatureFunction = FeatureFunction {
     name: "DISTANCE",
     summary: "The distance of two vectors, arrays of numbers or of STRUCT(identifier, number). NULL gives NULL, and so does the cosine of a \
               vector of zeros.",
-    syntax: "ML.DISTANCE(vector1, vector2 [, type => 'EUCLIDEAN' | 'MANHATTAN' | 'COSINE'])",
+    syntax: "ML.DISTANCE(vector1, vector2 [, type = 'EUCLIDEAN' | 'MANHATTAN' | 'COSINE'])",
     example: "SELECT ML.DISTANCE([4.1, 0.5, 1.0], [3.0, 0.0, 2.5], 'COSINE') AS distance",
     is_learned: false,
     column_count: 2,

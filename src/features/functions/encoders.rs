@@ -18,7 +18,7 @@ pub(crate) static LABEL_ENCODER: FeatureFunction = FeatureFunction {
     name: "LABEL_ENCODER",
     summary: "The number of a category, from 1 in alphabetical order; 0 for NULL, for one that the training rows had fewer than \
               frequency_threshold times, and for one beyond the top_k most frequent.",
-    syntax: "ML.LABEL_ENCODER(s [, top_k => 32000 [, frequency_threshold => 5]]) OVER ()",
+    syntax: "ML.LABEL_ENCODER(s [, top_k = 32000 [, frequency_threshold = 5]]) OVER ()",
     example: "SELECT f, ML.LABEL_ENCODER(f, 10, 1) OVER () AS code FROM (VALUES ('a'), ('b'), ('b'), (NULL)) AS t(f)",
     is_learned: true,
     column_count: 1,
@@ -31,7 +31,7 @@ pub(crate) static ONE_HOT_ENCODER: FeatureFunction = FeatureFunction {
     name: "ONE_HOT_ENCODER",
     summary: "A category as a list of one index and its value 1; index 0 is NULL, rare or unknown. With drop 'most_frequent' the most \
               frequent category has the value 0 (dummy encoding).",
-    syntax: "ML.ONE_HOT_ENCODER(s [, drop => 'none' | 'most_frequent' [, top_k => 32000 [, frequency_threshold => 5]]]) OVER ()",
+    syntax: "ML.ONE_HOT_ENCODER(s [, drop = 'none' | 'most_frequent' [, top_k = 32000 [, frequency_threshold = 5]]]) OVER ()",
     example: "SELECT f, ML.ONE_HOT_ENCODER(f, 'none', 10, 1) OVER () AS hot FROM (VALUES ('a'), ('b'), ('b'), (NULL)) AS t(f)",
     is_learned: true,
     column_count: 1,
@@ -44,7 +44,7 @@ pub(crate) static MULTI_HOT_ENCODER: FeatureFunction = FeatureFunction {
     name: "MULTI_HOT_ENCODER",
     summary: "An array of categories as a list of indices, each once and with the value 1; index 0 is NULL, rare or unknown. A category's \
               frequency is in how many rows it is.",
-    syntax: "ML.MULTI_HOT_ENCODER(array [, top_k => 32000 [, frequency_threshold => 5]]) OVER ()",
+    syntax: "ML.MULTI_HOT_ENCODER(array [, top_k = 32000 [, frequency_threshold = 5]]) OVER ()",
     example: "SELECT f, ML.MULTI_HOT_ENCODER(f, 10, 1) OVER () AS hot FROM (VALUES (['a', 'b']), (['b', 'c', 'c'])) AS t(f)",
     is_learned: true,
     column_count: 1,

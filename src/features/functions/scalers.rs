@@ -61,7 +61,7 @@ pub(crate) static ROBUST_SCALER: FeatureFunction = FeatureFunction {
     name: "ROBUST_SCALER",
     summary: "Takes away the median of the training rows and divides by the distance of two quantiles, by default the quartiles: outliers \
               have no say in the scale. NULL stays NULL.",
-    syntax: "ML.ROBUST_SCALER(x [, quantile_range => [25, 75] [, with_median => TRUE [, with_quantile_range => TRUE]]]) OVER ()",
+    syntax: "ML.ROBUST_SCALER(x [, quantile_range = [25, 75] [, with_median = TRUE [, with_quantile_range = TRUE]]]) OVER ()",
     example: "SELECT f, ML.ROBUST_SCALER(f) OVER () AS scaled FROM (VALUES (-3), (1), (2), (3), (4), (5)) AS t(f)",
     is_learned: true,
     column_count: 1,

@@ -20,7 +20,7 @@ pub(crate) static POLYNOMIAL_EXPAND: FeatureFunction = FeatureFunction {
     name: "POLYNOMIAL_EXPAND",
     summary: "All products of a struct's numbers up to a degree, the numbers themselves included: f1, f1_f1, f1_f2, f2, … A NULL makes the \
               products that it is in NULL.",
-    syntax: "ML.POLYNOMIAL_EXPAND(STRUCT(f1, f2, …) [, degree => 2])",
+    syntax: "ML.POLYNOMIAL_EXPAND(STRUCT(f1, f2, …) [, degree = 2])",
     example: "SELECT ML.POLYNOMIAL_EXPAND(STRUCT(2 AS f1, 3 AS f2)) AS expanded",
     is_learned: false,
     column_count: 1,
@@ -33,7 +33,7 @@ pub(crate) static FEATURE_CROSS: FeatureFunction = FeatureFunction {
     name: "FEATURE_CROSS",
     summary: "All combinations of two or more of a struct's categories up to a degree, each as one category 'a_b'. A NULL makes the \
               combinations that it is in NULL.",
-    syntax: "ML.FEATURE_CROSS(STRUCT(s1, s2, …) [, degree => 2])",
+    syntax: "ML.FEATURE_CROSS(STRUCT(s1, s2, …) [, degree = 2])",
     example: "SELECT ML.FEATURE_CROSS(STRUCT('a' AS f1, 'b' AS f2, 'c' AS f3)) AS crossed",
     is_learned: false,
     column_count: 1,

@@ -14,7 +14,7 @@ use crate::features::columns::{Lists, first, list_of, texts};
 pub(crate) static NGRAMS: FeatureFunction = FeatureFunction {
     name: "NGRAMS",
     summary: "All runs of so many neighbouring tokens, joined; range is one size or the least and the greatest. NULL tokens are left out.",
-    syntax: "ML.NGRAMS(array_of_texts, range [, separator => ' '])",
+    syntax: "ML.NGRAMS(array_of_texts, range [, separator = ' '])",
     example: "SELECT ML.NGRAMS(['a', 'b', 'c'], [2, 3], '#') AS ngrams",
     is_learned: false,
     column_count: 1,

@@ -14,7 +14,7 @@ use crate::features::columns::{NumberLists, first, list_of};
 pub(crate) static NORMALIZER: FeatureFunction = FeatureFunction {
     name: "NORMALIZER",
     summary: "Divides the numbers of an array by their p-norm, by default the Euclidean length. An array that is NULL or holds one gives NULL.",
-    syntax: "ML.NORMALIZER(array [, p => 2])",
+    syntax: "ML.NORMALIZER(array [, p = 2])",
     example: "SELECT ML.NORMALIZER([4.0, 1.0, 2.0, 2.0, 0.0]) AS normalized",
     is_learned: false,
     column_count: 1,

@@ -1,6 +1,6 @@
 //! The statements of BigQuery ML, read from the text before DataFusion sees it.
 //!
-//! [`parse`] cuts a text into statements. The model statements come back as structs, `CREATE MODEL` and `SHOW MODELS` with
+//! [`parse_after`] cuts a text into statements. The model statements come back as structs, `CREATE MODEL` and `SHOW MODELS` with
 //! a form that DataFusion runs; all others come back as SQL, in which `ML.PREDICT(MODEL m, TABLE t)` is written with the
 //! arguments that functions take here. Where the dialect is BigQuery's, the rest of its spelling is written as DataFusion's
 //! *generic* dialect has it: what comes back is to be parsed with that one. Everything else stays as it was, byte for byte.
@@ -35,12 +35,12 @@ pub use model::{AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, 
 
 pub use path::ModelRef;
 pub(crate) use quotient::is_reserved;
+pub(crate) use script::Variables;
 pub use source::{Span, Sql, SyntaxError, caret};
 
 use lexer::Spelling;
 use parser::Parser;
 use rewrite::Rewriter;
-use script::Variables;
 use tokens::Tokens;
 
 /// A statement of a text.
@@ -63,15 +63,24 @@ pub enum Statement {
     DescribeModel(DescribeModel),
 }
 
+/// As [`parse_after`] of a text that is the first.
+#[cfg(test)]
+pub(crate) fn parse(text: &str, bigquery: bool) -> Result<Vec<Statement>, SyntaxError> {
+    parse_after(text, bigquery, &mut Variables::default())
+}
+
 /// The statements of a text, in order; empty ones are left out. `bigquery` says that the text is spelled as BigQuery
-/// spells it, as the setting `datafusion.sql_parser.dialect` does.
+/// spells it, as the setting `datafusion.sql_parser.dialect` does. It sees and sets the `variables` of texts before it.
 ///
 /// # Errors
-/// A model statement, or in BigQuery's spelling any statement, cannot be read.
-pub fn parse(text: &str, bigquery: bool) -> Result<Vec<Statement>, SyntaxError> {
+/// A model statement, or in BigQuery's spelling any statement, cannot be read; what was declared before the fault stays.
+pub(crate) fn parse_after(
+    text: &str,
+    bigquery: bool,
+    variables: &mut Variables,
+) -> Result<Vec<Statement>, SyntaxError> {
     let spelling = if bigquery { Spelling::Google } else { Spelling::Generic };
     let tokens = Tokens::new(text, spelling);
-    let mut variables = Variables::default();
     let mut found = vec![];
     for range in tokens.statements.clone() {
         if tokens.trim(range.clone()).is_empty() {
@@ -87,9 +96,9 @@ pub fn parse(text: &str, bigquery: bool) -> Result<Vec<Statement>, SyntaxError> 
                 continue;
             }
         }
-        let statement = match Parser::new(&tokens, range.clone(), bigquery, &variables).statement()? {
+        let statement = match Parser::new(&tokens, range.clone(), bigquery, variables).statement()? {
             Some(statement) => statement,
-            None => Statement::Plain(Rewriter::new(&tokens, bigquery, &variables).sql(range)?),
+            None => Statement::Plain(Rewriter::new(&tokens, bigquery, variables).sql(range)?),
         };
         found.push(statement);
     }

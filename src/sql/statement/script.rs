@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 
 /// The variables that were declared so far, by name in lower case.
 #[derive(Debug, Default)]
-pub(super) struct Variables {
+pub(crate) struct Variables {
     declared: BTreeMap<String, Variable>,
 }
 
