@@ -4,6 +4,7 @@ mod arguments;
 mod catalog;
 pub mod dialect;
 mod elements;
+mod faults;
 pub(crate) mod functions;
 mod google;
 pub mod help;
@@ -14,9 +15,11 @@ mod select;
 mod statement;
 mod transform;
 
+#[cfg(feature = "shell")]
+pub(crate) use self::faults::pointed;
 pub use self::run::sql;
 #[cfg(feature = "shell")]
-pub(crate) use self::run::{plan_sql, pointed, read, run};
+pub(crate) use self::run::{plan_sql, read, run};
 #[cfg(feature = "shell")]
 pub(crate) use self::statement::{Statement, Variables};
 

@@ -10,17 +10,17 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::elements::ElementQueries;
+use super::faults::{placed, pointed, shown};
 use super::help::{Form, Topic};
 use super::names::Names;
 use super::select::{Namer, visit};
 use super::statement::{
-    AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Span, Sql, Statement, SyntaxError,
-    Variables, caret, parse_after,
+    AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Sql, Statement, SyntaxError, Variables,
+    parse_after,
 };
 use crate::error::{Error, Result, list};
 use crate::session::Session;
@@ -117,7 +117,7 @@ pub fn sql(
     ctx: &SessionContext,
     text: &str,
 ) -> Result<BoxStream<'static, Result<DataFrame, DataFusionError>>, DataFusionError> {
-    let statements = read(ctx, text, &mut Variables::default()).map_err(|e| pointed(text, &e))?;
+    let statements = read(ctx, text, &mut Variables::default()).map_err(|e| shown(pointed(text, &e), text))?;
     let ctx = ctx.clone();
     let begin = statements.into_iter();
     let text: Arc<str> = text.into();
@@ -126,7 +126,12 @@ pub fn sql(
             let Some(statement) = left.next() else {
                 return Ok(None);
             };
-            let frame = run(&ctx, statement, &text).await?;
+            // DataFusion's own places are in a statement as it was given.
+            let is_verbatim = matches!(&statement, Statement::Plain(sql) if sql.is_verbatim());
+            let frame = match run(&ctx, statement, &text).await {
+                Err(e) if !is_verbatim => return Err(shown(e, &text)),
+                other => other?,
+            };
             Ok(Some((frame, (ctx, left, text))))
         })
         .boxed(),
@@ -140,16 +145,9 @@ pub(crate) fn read(ctx: &SessionContext, text: &str, variables: &mut Variables) 
     parse_after(text, bigquery, variables)
 }
 
-/// A fault in a text as an error that points at it.
-pub(crate) fn pointed(text: &str, error: &SyntaxError) -> DataFusionError {
-    Error::request(format!("{}\n{}", error.message, caret(text, error.span))).into()
-}
-
 /// The plan of a statement of `text` that is DataFusion's own.
 pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Result<LogicalPlan, DataFusionError> {
-    plan(ctx, &sql.text)
-        .await
-        .map_err(|e| if sql.is_verbatim() { e } else { placed(e, sql, text) })
+    plan(ctx, &sql.text).await.map_err(|e| placed(e, sql, text))
 }
 
 /// The plan of SQL as [`parse_after`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
@@ -184,42 +182,6 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
     }
 }
 
-/// An error whose place is one in a rewritten statement, with the place in the text that the user wrote.
-fn placed(error: DataFusionError, sql: &Sql, text: &str) -> DataFusionError {
-    let at = |message: &str, line: usize, column: usize| {
-        let start = sql.origin_of_line(line, column);
-        Error::request(format!("{message}\n{}", caret(text, Span::new(start, start + 1)))).into()
-    };
-    match error {
-        DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span {
-            Some(span) if span.start.line > 0 => at(
-                &inner.strip_backtrace(),
-                span.start.line as usize,
-                span.start.column as usize,
-            ),
-            _ => placed(*inner, sql, text),
-        },
-        DataFusionError::SQL(parser, backtrace) => {
-            let message = match parser.as_ref() {
-                ParserError::TokenizerError(m) | ParserError::ParserError(m) => m.clone(),
-                ParserError::RecursionLimitExceeded => return DataFusionError::SQL(parser, backtrace),
-            };
-            let place = message.rsplit_once(" at Line: ").and_then(|(_, place)| {
-                let (line, column) = place.split_once(", Column: ")?;
-                Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
-            });
-            match place {
-                Some((line, column)) => {
-                    let end = message.rfind(" at Line: ").unwrap_or(message.len());
-                    at(&message[..end], line, column)
-                }
-                None => DataFusionError::SQL(parser, backtrace),
-            }
-        }
-        other => other,
-    }
-}
-
 /// Runs a statement of `text`; a query is only planned.
 pub(crate) async fn run(ctx: &SessionContext, statement: Statement, text: &str) -> Result<DataFrame, DataFusionError> {
     match statement {
@@ -231,7 +193,7 @@ pub(crate) async fn run(ctx: &SessionContext, statement: Statement, text: &str) 
             let plan = plan(ctx, &show.function_form().text).await?;
             ctx.execute_logical_plan(plan).await
         }
-        Statement::CreateModel(create) => create_model(ctx, create).await,
+        Statement::CreateModel(create) => create_model(ctx, create, text).await,
         Statement::DropModel(drop) => drop_model(ctx, &drop).await,
         Statement::DescribeModel(describe) => describe_model(ctx, &describe).await,
         Statement::ExportModel(export) => export_model(ctx, &export).await,
@@ -263,7 +225,11 @@ fn text(value: impl Into<String>) -> ArrayRef {
     Arc::new(StringArray::from(vec![value.into()]))
 }
 
-async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<DataFrame, DataFusionError> {
+async fn create_model(
+    ctx: &SessionContext,
+    mut create: CreateModel,
+    statement: &str,
+) -> Result<DataFrame, DataFusionError> {
     let (session, settings) = session(ctx)?;
     let name = create.model.text();
     if !create.or_replace && session.store(&settings)?.latest_version(&name).await?.is_some() {
@@ -281,7 +247,13 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
         ))
         .into());
     }
-    let Some(kind) = create.option("model_type").and_then(|o| o.value.text()) else {
+    let given_type = create.option("model_type");
+    if let Some(option) = given_type.filter(|o| o.value.text().is_none()) {
+        let message = "the option model_type takes a model type in quotes, such as 'kmeans'";
+        let fault = SyntaxError::new(option.value_span, message);
+        return Err(pointed(statement, &fault));
+    }
+    let Some(kind) = given_type.and_then(|o| o.value.text()) else {
         return Err(Error::request(format!(
             "CREATE MODEL {name} needs the option model_type, one of {}; write OPTIONS (model_type = 'kmeans', …)",
             list(crate::models::MODELS.iter().map(|m| m.name()), 20)
@@ -300,27 +272,26 @@ async fn create_model(ctx: &SessionContext, mut create: CreateModel) -> Result<D
         }
         without.is_none()
     });
-    let mut form = create.function_form().text;
     // BigQuery ML's defaults where they are not those of the verbs.
     let given = |option: &str| {
         let spec = kind.options().iter().find(|spec| spec.name == option)?;
         create.options.iter().find(|o| spec.answers_to(&o.name))
     };
     let text_of = |option: &str| given(option).and_then(|o| o.value.text());
-    for (option, value) in kind.statement_defaults() {
-        if given(option).is_none() && kind.statement_default_applies(option, &text_of) {
-            form.truncate(form.trim_end().len() - 1);
-            form.push_str(&format!(", {option} => {value})"));
-        }
-    }
+    let mut defaults: Vec<(&str, &str)> = kind
+        .statement_defaults()
+        .iter()
+        .copied()
+        .filter(|(option, _)| given(option).is_none() && kind.statement_default_applies(option, &text_of))
+        .collect();
     let splits = ["data_split_method", "cross_validate"]
         .iter()
         .any(|o| create.option(o).is_some());
     if !splits && kind.options().iter().any(|o| o.name == "label") {
-        form.truncate(form.trim_end().len() - 1);
-        form.push_str(", data_split_method => 'auto_split')");
+        defaults.push(("data_split_method", "'auto_split'"));
     }
-    let plan = plan(ctx, &form).await?;
+    let form = create.function_form(&defaults);
+    let plan = plan_sql(ctx, &form, statement).await?;
     let batches = ctx.execute_logical_plan(plan).await?.collect().await?;
     let schema = crate::exec::training_info_schema();
     ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))

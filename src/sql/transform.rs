@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields, Schema};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
@@ -209,7 +209,18 @@ pub(crate) fn plan(
     if let ControlFlow::Break(error) = visited {
         return Err(error);
     }
-    Ok(planner.sql_to_expr(parsed, schema)?)
+    planner.sql_to_expr(parsed, schema).map_err(|e| {
+        // Its place is one in the list, not in the statement.
+        let mut error = &e;
+        while let DataFusionError::Diagnostic(_, inner) = error {
+            error = inner;
+        }
+        Error::request(format!(
+            "{function}: '{}' in TRANSFORM: {}",
+            item.expression,
+            error.message()
+        ))
+    })
 }
 
 /// The same columns, each field of a struct a column of its own: `{struct}_{field}`, as BigQuery ML names them.

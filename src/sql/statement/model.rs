@@ -30,13 +30,14 @@ impl CreateModel {
     }
 
     /// `SELECT * FROM ML.TRAIN('model', (query), model_type => …, option => value, …)`.
-    pub fn function_form(&self) -> Sql {
+    /// `defaults` are options that the statement does not give, with their SQL.
+    pub fn function_form(&self, defaults: &[(&str, &str)]) -> Sql {
         let mut out = Builder::new("");
-        self.write(&mut out);
+        self.write(&mut out, defaults);
         out.finish(self.span)
     }
 
-    pub(super) fn write(&self, out: &mut Builder<'_>) {
+    pub(super) fn write(&self, out: &mut Builder<'_>, defaults: &[(&str, &str)]) {
         let name = quote(&self.model.text());
         out.put(&format!("SELECT * FROM ML.TRAIN({name}, ("), self.model.span.start);
         out.append(&self.query);
@@ -55,6 +56,9 @@ impl CreateModel {
                 &format!(", transform => {}", quote(&transform.text)),
                 transform.span.start,
             );
+        }
+        for (name, value) in defaults {
+            out.put(&format!(", {name} => {value}"), self.span.start);
         }
         out.put(")", self.span.end);
     }

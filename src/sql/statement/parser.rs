@@ -92,7 +92,7 @@ impl<'a> Parser<'a> {
         let created = self.create_model(or_replace)?;
         let mut out = Builder::new(self.tokens.text);
         out.copy(Span::new(start, self.tokens.span(word).start));
-        created.write(&mut out);
+        created.write(&mut out, &[]);
         Ok(Some(Statement::Plain(out.finish(self.span()))))
     }
 

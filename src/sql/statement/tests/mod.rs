@@ -24,7 +24,7 @@ fn read(text: &str, bigquery: bool) -> Vec<Statement> {
 fn form(statement: &Statement) -> String {
     let sql = match statement {
         Statement::Plain(sql) => sql.clone(),
-        Statement::CreateModel(s) => s.function_form(),
+        Statement::CreateModel(s) => s.function_form(&[]),
         Statement::ShowModels(s) => s.function_form(),
         other => return format!("{other:?}"),
     };

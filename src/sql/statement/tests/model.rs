@@ -125,7 +125,7 @@ fn searches_for_hyperparameters_keep_their_shape() {
         OptionValue::Candidates(vec!["'adam'".into(), "'sgd'".into()])
     );
     assert_eq!(
-        created.function_form().text,
+        created.function_form(&[]).text,
         "SELECT * FROM ML.TRAIN('m', (SELECT 1), num_trials => 8, l2_reg => HPARAM_RANGE(0, 1.5), \
          optimizer => HPARAM_CANDIDATES(['adam', 'sgd']))"
     );

@@ -249,7 +249,7 @@ fn positions_lead_back() {
         other => panic!("{other:?}"),
     }
     let text = "CREATE MODEL m OPTIONS (k = 4) AS (SELECT colour FROM t)";
-    let form = create(text, false).function_form();
+    let form = create(text, false).function_form(&[]);
     assert_eq!(
         form.origin(form.text.find("colour").unwrap()),
         text.find("colour").unwrap()
