@@ -19,7 +19,7 @@ use super::transform::TransformJob;
 use crate::error::Error;
 use crate::kernels::compute::Compute;
 use crate::models::split::Split;
-use crate::models::{FitContext, Fitted, MemoryBudget, ModelType, Roles, Rows};
+use crate::models::{FitContext, Fitted, MemoryBudget, Model, ModelType, Roles, Rows};
 use crate::options::Options;
 use crate::session::Session;
 
@@ -42,6 +42,10 @@ pub(crate) struct FitJob {
     pub tuning: Option<Tuning>,
     /// Whether the model is judged after the fit: by the rows held out, or by its own.
     pub judge: bool,
+    /// A stored model of the same type to go on from.
+    pub start: Option<Arc<dyn Model>>,
+    /// What the user should know of the request, a sentence each; stored with the model.
+    pub notices: Vec<String>,
 }
 
 /// The rows that were read and what was learned from them.
@@ -147,6 +151,7 @@ impl FitJob {
             seed: u64::try_from(self.options.int("seed", -1)).unwrap_or(settings.seed),
             observer: observer.as_ref(),
             memory: own.as_ref(),
+            start: self.start.as_deref(),
         };
         work(&Learning {
             job: self,

@@ -15,10 +15,7 @@ use crate::metrics::spread::mean;
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
 use crate::models::split::{SelectedRows, folds};
 use crate::models::transform::Transform;
-use crate::models::{
-    ASSESSMENTS, Evaluation, FEATURE_TYPES, FEATURES, FeatureKind, FitContext, Fitted, ID, MemoryBudget, Model, Rows,
-    Trial,
-};
+use crate::models::{ASSESSMENTS, Evaluation, FitContext, Fitted, MemoryBudget, Model, Rows, Trial};
 use crate::options::{Options, Value};
 
 /// Folds that judge a trial where no row is held out.
@@ -146,9 +143,9 @@ impl Learning<'_> {
         if !self.job.judge {
             return Ok(());
         }
-        for notice in self.no_features(split.seen) {
-            self.context.observer.notice(&notice);
-            fitted.info.notices.push(notice);
+        for notice in &self.job.notices {
+            self.context.observer.notice(notice);
+            fitted.info.notices.push(notice.clone());
         }
         let left_out = self.left_out(split.seen, split.held_out)?;
         let learned_from = SelectedRows::new(split.seen, left_out.as_deref(), false, every(split.seen))?;
@@ -159,34 +156,16 @@ impl Learning<'_> {
             fitted.info.folds = self.cross_validate(split.seen, &options, count)?;
         }
         fitted.info.evaluation = self.judge(fitted.model.as_ref(), split.seen, split.held_out)?;
+        if let Some(evaluation) = fitted.info.evaluation.as_ref().filter(|e| e.held_out) {
+            let fields = fitted.model.assess_fields("EVALUATE").unwrap_or_default();
+            let place = |name: &str| fields.iter().position(|f| f.name() == name);
+            let loss = place("log_loss").or_else(|| place("mean_squared_error"));
+            fitted.info.eval_loss = loss.and_then(|at| evaluation.metrics.get(at).copied().flatten());
+        }
         if fitted.info.evaluation.is_some() {
             fitted.info.judgements = self.judgements(fitted.model.as_ref(), split)?;
         }
         Ok(())
-    }
-
-    /// Of each column that the user did not choose and that no model learns from, that it was left out.
-    fn no_features(&self, seen: &dyn Rows) -> Vec<String> {
-        let takes_all = self.job.model_type.options().iter().any(|o| o.name == FEATURES.name)
-            && self.job.options.texts(FEATURES.name).is_none();
-        if !takes_all {
-            return vec![];
-        }
-        let ids = self.job.options.texts(ID.name).unwrap_or_default();
-        let schema = seen.schema();
-        let unfit = schema
-            .fields()
-            .iter()
-            .filter(|f| FeatureKind::of(f.data_type()).is_none() && !ids.contains(&f.name().as_str()));
-        unfit
-            .map(|f| {
-                format!(
-                    "column '{}' of type {} cannot be a feature and was left out; cast it to {FEATURE_TYPES}",
-                    f.name(),
-                    f.data_type()
-                )
-            })
-            .collect()
     }
 
     /// What the functions beside `ML.EVALUATE` tell of the rows that judge a model, unless those are all of many rows.
@@ -239,6 +218,7 @@ impl Learning<'_> {
             seed: self.context.seed,
             observer: self.context.observer,
             memory: budget.as_ref(),
+            start: self.context.start,
         })
     }
 

@@ -132,7 +132,9 @@ pub(crate) fn training_info_batch(info: &TrainingInfo) -> crate::error::Result<R
         Arc::new(Float64Array::from_iter(
             (0..rows).map(|i| passes.get(i).and_then(|p| p.loss)),
         )),
-        Arc::clone(&none),
+        Arc::new(Float64Array::from_iter(
+            (0..rows).map(|i| info.eval_loss.filter(|_| i + 1 == passes.len())),
+        )),
         none,
         Arc::new(Float64Array::from_iter(
             (0..rows).map(|i| passes.get(i).map(|p| p.duration_ms)),

@@ -15,6 +15,7 @@
 //! careful seeding*; Dhillon & Modha (2001), *Concept decompositions for large sparse text data using clustering*.
 
 mod settings;
+mod start;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, Schema};
 use hashbrown::HashSet;
 use rand::{Rng, SeedableRng};
@@ -31,6 +31,7 @@ use rand_pcg::Pcg64;
 use rayon::prelude::*;
 
 use self::settings::{Init, KEEP_SCORES, OPTIONS, Settings, VERB_OPTIONS, start_column};
+use self::start::{encode_given, marked_rows, start_points};
 use crate::error::{Error, Result};
 use crate::features::encode::{mix, table_column};
 use crate::features::{Block, Encoder, EncoderOptions, NumberColumn, Scaling};
@@ -169,7 +170,11 @@ fn fit(
         Init::Marked(column) => marked_rows(rows, column, context)?,
         _ => vec![],
     };
-    let k = settings.segment_count(row_count, marked.len())?;
+    let warm = settings.go_on_from(context.start)?;
+    let k = match warm {
+        Some(model) => model.ids.len(),
+        None => settings.segment_count(row_count, marked.len())?,
+    };
     context
         .observer
         .started("k-means", row_count, settings.starts * settings.max_iterations);
@@ -196,6 +201,7 @@ fn fit(
     notices.into_iter().for_each(&mut notice);
     let block = encoder.encode_rows::<f32>(rows, features, context)?;
     let given = match &settings.init {
+        _ if warm.is_some() => warm.map(|model| model.encoded_by(&encoder)),
         Init::Given(rows) => Some(encode_given(&encoder, &block, settings.metric, rows)),
         Init::Marked(_) => Some(start_points(&block, settings.metric, &marked)),
         _ => None,
@@ -241,6 +247,10 @@ fn fit(
 
     let labels = std::mem::take(&mut run.labels);
     let mut model = KMeansModel::new(encoder, run, row_count);
+    if let Some(before) = warm.filter(|before| before.ids.len() == model.ids.len()) {
+        // A segment that goes on keeps its number.
+        model.ids.clone_from(&before.ids);
+    }
     if options.bool(KEEP_SCORES, false) {
         context
             .memory
@@ -269,50 +279,6 @@ fn fit(
         info.notices.push(notice);
     }
     Ok((model, info))
-}
-
-/// The rows in which a boolean column is TRUE.
-fn marked_rows(rows: &dyn Rows, column: usize, context: &FitContext<'_>) -> Result<Vec<usize>> {
-    let (mut marked, mut first) = (vec![], 0);
-    for index in 0..rows.batch_count() {
-        context.check_cancelled()?;
-        let batch = rows.batch(index)?;
-        let marks = cast(batch.column(column), &DataType::Boolean)?;
-        let is_marked = marks
-            .as_boolean()
-            .iter()
-            .enumerate()
-            .filter(|(_, mark)| *mark == Some(true));
-        marked.extend(is_marked.map(|(row, _)| first + row));
-        first += batch.num_rows();
-    }
-    Ok(marked)
-}
-
-/// Rows as coordinates, ordered by them, so that nothing depends on how the rows came.
-fn start_points(block: &Block<f32>, metric: Metric, rows: &[usize]) -> Vec<f64> {
-    let of_row = |row: &usize| {
-        let mut values = vec![];
-        point(block, metric, *row, &mut values);
-        values
-    };
-    let mut points: Vec<Vec<f64>> = rows.iter().map(of_row).collect();
-    points.sort_by(|a, b| lexicographic(a, b));
-    points.concat()
-}
-
-/// Centroids in the units of the features as coordinates of encoded rows.
-fn encode_given(encoder: &Encoder, block: &Block<f32>, metric: Metric, rows: &[Vec<f64>]) -> Vec<f64> {
-    let mut values = Vec::with_capacity(rows.len() * block.width());
-    for row in rows {
-        let begin = values.len();
-        values.extend(encoder.numbers().iter().map(|n| (row[n.source] - n.shift) / n.scale));
-        values.resize(begin + block.width(), 0.0);
-        if metric == Metric::Cosine {
-            normalise(&mut values[begin..]);
-        }
-    }
-    values
 }
 
 /// Row `row` as coordinates, at length 1 under the cosine distance.
@@ -864,12 +830,12 @@ impl KMeansModel {
         self.mean_squared_distance
     }
 
-    /// The centroids by segment, numbers in the units of the features.
-    pub fn centroids(&self) -> Vec<Centroid> {
+    /// The centroids by segment, numbers in the units of the features, or as they are encoded if `standardize`.
+    pub fn centroids(&self, standardize: bool) -> Vec<Centroid> {
         let of = |j: usize| {
             let in_units = |n: &NumberColumn, value: f64| match self.metric {
-                Metric::Euclidean => value * n.scale + n.shift,
-                Metric::Cosine => value,
+                Metric::Euclidean if !standardize => value * n.scale + n.shift,
+                _ => value,
             };
             let values = FeatureValues::of(self.ids[j], &self.encoder, self.centroids.row(j), in_units);
             Centroid {
@@ -1044,13 +1010,13 @@ impl KMeansModel {
     }
 
     /// BigQuery ML's table of the centroids: a row for each feature of each.
-    fn centroid_table(&self) -> Result<RecordBatch> {
+    fn centroid_table(&self, standardize: bool) -> Result<RecordBatch> {
         let of = |centroid: Centroid| FeatureValues {
             id: centroid.id,
             numbers: centroid.numbers,
             categories: centroid.categories,
         };
-        feature_value_table("centroid_id", self.centroids().into_iter().map(of).collect())
+        feature_value_table("centroid_id", self.centroids(standardize).into_iter().map(of).collect())
     }
 
     /// A row's distance to its centroid over the root-mean-square distance of its segment's training rows; infinite where those all lie
@@ -1159,9 +1125,9 @@ impl Model for KMeansModel {
         ])
     }
 
-    fn describe(&self, word: &str, _options: &Options) -> Result<Option<RecordBatch>> {
+    fn describe(&self, word: &str, options: &Options) -> Result<Option<RecordBatch>> {
         match word {
-            "CENTROIDS" => self.centroid_table().map(Some),
+            "CENTROIDS" => self.centroid_table(options.bool("standardize", false)).map(Some),
             _ => Ok(None),
         }
     }

@@ -1038,6 +1038,7 @@ mod tests {
             seed: 42,
             observer: &Silent,
             memory: &UnlimitedMemory,
+            start: None,
         };
         let options = options(named)?;
         let roles = LogisticRegression.roles(&rows.schema(), &options)?;
@@ -1275,6 +1276,7 @@ mod tests {
             seed: 1,
             observer: &Silent,
             memory: &UnlimitedMemory,
+            start: None,
         };
         let hashes: Vec<u64> = (0..1_000u64)
             .map(|i| mix(3, i / 2 * u64::from(i < 60) + i * u64::from(i >= 60)))

@@ -31,6 +31,7 @@ mod terms;
 pub mod transform;
 pub mod transform_only;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -235,6 +236,11 @@ static STANDARDIZE: &[OptionSpec] = &[OptionSpec {
     help: "Weights of standardised numbers instead of those in the units of the features.",
 }];
 
+static STANDARDIZED_CENTROIDS: &[OptionSpec] = &[OptionSpec {
+    help: "Numbers as they were standardised, or divided by the deviation for the cosine distance, instead of in the units of the features.",
+    ..STANDARDIZE[0]
+}];
+
 static ADVANCED: &[OptionSpec] = &[
     STANDARDIZE[0],
     OptionSpec {
@@ -260,7 +266,7 @@ pub static DESCRIPTIONS: &[Description] = &[
         word: "CENTROIDS",
         function: "ML.CENTROIDS",
         summary: "The centroids of a k-means or hierarchical model, a row for each feature: numbers in the feature's units, categories with their shares.",
-        options: &[],
+        options: STANDARDIZED_CENTROIDS,
         example: "SELECT * FROM ML.CENTROIDS('segments')",
     },
     Description {
@@ -463,6 +469,8 @@ pub struct FitContext<'a> {
     pub observer: &'a dyn Observer,
     /// Asked before memory is taken for blocks.
     pub memory: &'a dyn MemoryBudget,
+    /// A stored model of the same type to go on from, where the option `warm_start` asks for one.
+    pub start: Option<&'a dyn Model>,
 }
 
 impl FitContext<'_> {
@@ -537,6 +545,9 @@ pub struct Pass {
 pub struct TrainingInfo {
     /// The passes, in order.
     pub passes: Vec<Pass>,
+    /// The loss of the rows that were held out, after the last pass: their mean squared error, or the mean of their log loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
     /// What the user should know, a sentence each.
     pub notices: Vec<String>,
     /// How many rows were learned from.
@@ -661,7 +672,7 @@ impl FeatureKind {
 }
 
 /// A trained model.
-pub trait Model: Debug + Send + Sync {
+pub trait Model: Any + Debug + Send + Sync {
     /// Its type's name, such as `kmeans`.
     fn model_type(&self) -> &'static str;
 
@@ -1016,6 +1027,9 @@ pub fn column_index(function: &str, schema: &Schema, name: &str) -> Result<usize
         ))),
     }
 }
+
+/// The option that asks to go on from the stored model of the same name.
+pub(crate) const WARM_START: &str = "warm_start";
 
 /// What can be a feature, as messages say it.
 pub(crate) const FEATURE_TYPES: &str = "a number, text, boolean, date or timestamp, or an array of numbers or texts";

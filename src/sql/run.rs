@@ -153,7 +153,14 @@ pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Res
 /// The plan of SQL as [`parse_after`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
 /// case; else as the session has it.
 async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
-    let state = ctx.state();
+    let mut state = ctx.state();
+    if state.config_options().sql_parser.dialect == Dialect::BigQuery {
+        // There NULL is less than every value, which is DataFusion's choice only where it is told so.
+        let ordering = &mut state.config_mut().options_mut().sql_parser.default_null_ordering;
+        if ordering == "nulls_max" {
+            *ordering = "nulls_min".into();
+        }
+    }
     let parsing = &state.config_options().sql_parser;
     if parsing.dialect != Dialect::BigQuery {
         let statement = state.sql_to_statement(sql, &parsing.dialect)?;

@@ -118,6 +118,7 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
     });
     TrainingInfo {
         passes: passes.collect(),
+        eval_loss: info.eval_loss.filter(|l| l.is_finite()),
         notices: info.notices.clone(),
         row_count: info.row_count,
         evaluation: info.evaluation.as_ref().map(finite_metrics),

@@ -128,6 +128,7 @@ fn fit_by(
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     model_type.fit(rows, roles, options, &context).unwrap()
 }
@@ -378,6 +379,7 @@ fn a_cancelled_fit_ends() {
             seed: 1,
             observer: &Silent,
             memory: &UnlimitedMemory,
+            start: None,
         };
         let rows = MemoryRows::new(batch.schema(), vec![batch.clone()]);
         let error = model_type.fit(&rows, &roles, &options, &context).unwrap_err();

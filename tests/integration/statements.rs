@@ -310,3 +310,29 @@ async fn plain_sql_stays_as_it_is() {
     .unwrap();
     assert!(told.contains("| 10 |"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_is_the_least_value_in_the_spelling_of_bigquery() {
+    let script = "SELECT x FROM (SELECT 1 AS x UNION ALL SELECT NULL UNION ALL SELECT 2) ORDER BY x DESC LIMIT 1";
+    let ranked = "SELECT x FROM (SELECT x, ROW_NUMBER() OVER (ORDER BY x) AS n FROM (SELECT 1 AS x UNION ALL SELECT NULL)) WHERE n = 2";
+    for (dialect, first, second) in [("bigquery", "| 2 |", "| 1 |"), ("generic", "|   |", "|   |")] {
+        let ctx = context(dialect);
+        let told = run(&ctx, script).await.unwrap();
+        assert!(told.contains(first), "{dialect}: {told}");
+        let told = run(&ctx, ranked).await.unwrap();
+        assert!(told.contains(second), "{dialect}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loss_of_held_out_rows_is_told() {
+    let ctx = context("bigquery");
+    let script = format!(
+        "{PENGUINS} CREATE MODEL m OPTIONS (model_type = 'linear_reg', input_label_cols = ['body_mass_g'],
+           data_split_method = 'RANDOM', data_split_eval_fraction = 0.25) AS SELECT * FROM penguins;
+         SELECT abs(t.eval_loss - e.mean_squared_error) < 1e-9 AND t.eval_loss <> t.loss AS told
+         FROM ML.TRAINING_INFO(MODEL m) AS t CROSS JOIN ML.EVALUATE(MODEL m) AS e"
+    );
+    let told = run(&ctx, &script).await.unwrap();
+    assert!(told.contains("| true |"), "{told}");
+}

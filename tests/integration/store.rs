@@ -102,6 +102,7 @@ fn train(kind: &dyn ModelType, rows: &RecordBatch, named: &[(&str, Value)]) -> T
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let fitted = kind
         .fit(

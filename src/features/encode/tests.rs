@@ -42,6 +42,7 @@ fn learn(rows: &MemoryRows, options: &EncoderOptions, threads: usize) -> Result<
         seed: 1,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let features: Vec<usize> = (0..rows.schema().fields().len()).collect();
     let (encoder, notices) = Encoder::learn(rows, &features, options, &context)?;

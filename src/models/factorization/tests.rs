@@ -60,6 +60,7 @@ pub(super) fn fit_with(
         seed: 42,
         observer: &Silent,
         memory,
+        start: None,
     };
     let roles = Factorization.roles(&rows.schema(), options)?;
     Factorization.fit(rows, &roles, options, &context)
@@ -540,6 +541,7 @@ fn asks_for_memory_and_can_be_cancelled() {
         seed: 1,
         observer: &observer,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let options = usual(&[]);
     let roles = Factorization.roles(&rows.schema(), &options).unwrap();

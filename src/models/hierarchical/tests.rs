@@ -54,6 +54,7 @@ fn fit_within(
         seed: 42,
         observer: &Silent,
         memory,
+        start: None,
     };
     let rows = rows_of(columns, batch_rows);
     let roles = Hierarchical.roles(&rows.schema(), options)?;
@@ -445,6 +446,7 @@ fn options_that_make_no_sense_are_refused_when_planned() {
         seed: 1,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let error = fit(&none, &[0], &Options::default(), &context).unwrap_err();
     assert!(error.to_string().contains("the query gives no rows"), "{error}");
@@ -498,6 +500,7 @@ fn cancellation_ends_the_tree() {
         seed: 1,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let rows = rows_of(&columns, 50);
     let settings = Settings::read(&Options::default()).unwrap();

@@ -1,13 +1,14 @@
 //! The options of k-means, and what they come to.
 
+use std::any::Any;
 use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 
-use super::VERB;
-use crate::error::{Error, Result, nearest};
+use super::{KMeansModel, VERB};
+use crate::error::{Error, Result, list, nearest};
 use crate::kernels::assign::Metric;
-use crate::models::{FEATURES, FeatureKind, ID, SEED, column_index};
+use crate::models::{FEATURES, FeatureKind, ID, Model, SEED, WARM_START, column_index};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 
 /// The most segments that there can be.
@@ -88,11 +89,12 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         help: "The share of the loss that a pass must take away, under early_stop, for there to be another.",
     },
     OptionSpec {
-        name: "warm_start",
+        name: WARM_START,
         aliases: &[],
         kind: OptionKind::Bool,
         default: "false",
-        help: "Only false: a fit that goes on from another begins at its centroids, init => [[…], …].",
+        help: "Whether to begin at the centroids of the stored model of the same name, whose segments keep their numbers: in ML.TRAIN and \
+               CREATE OR REPLACE MODEL.",
     },
     OptionSpec {
         name: "distance",
@@ -135,6 +137,10 @@ pub(super) struct Settings {
     k: Option<usize>,
     pub(super) standardize: bool,
     pub(super) init: Init,
+    /// Whether to go on from a model instead.
+    warm: bool,
+    /// The features' names.
+    features: Vec<String>,
     pub(super) starts: usize,
     pub(super) max_iterations: usize,
     pub(super) tolerance: f64,
@@ -146,9 +152,10 @@ pub(super) struct Settings {
 impl Settings {
     /// `features` and `start` are columns of `schema`; `start` is the one of the option `init_col`.
     pub(super) fn read(options: &Options, schema: &Schema, features: &[usize], start: Option<usize>) -> Result<Self> {
-        if options.bool("warm_start", false) {
+        let warm = options.bool(WARM_START, false);
+        if warm && (options.get("init").is_some() || start.is_some()) {
             return Err(Error::request(format!(
-                "{VERB}: warm_start => true is not supported; give the centroids to go on from as init => [[…], …]"
+                "{VERB}: warm_start begins at the centroids of the model of before, and init says where to begin; leave one out"
             )));
         }
         let k = options.get("k").map(|_| options.int("k", 0));
@@ -161,7 +168,7 @@ impl Settings {
         }
         let init = read_init(options, k, schema, features, start)?;
         // Where a start is given, it leads to the same end however often one begins from it.
-        let starts = if matches!(init, Init::Given(_) | Init::Marked(_)) {
+        let starts = if warm || matches!(init, Init::Given(_) | Init::Marked(_)) {
             1
         } else {
             options.int("starts", 1).max(1) as usize
@@ -171,6 +178,8 @@ impl Settings {
             k: k.map(|k| k as usize),
             standardize: options.bool("standardize", true),
             init,
+            warm,
+            features: features.iter().map(|i| schema.field(*i).name().clone()).collect(),
             starts,
             max_iterations: options.int("max_iterations", 100).max(1) as usize,
             tolerance: options.float("tolerance", 1e-4),
@@ -180,6 +189,38 @@ impl Settings {
                 _ => Metric::Euclidean,
             },
         })
+    }
+
+    /// The model to go on from, if that is asked for.
+    ///
+    /// # Errors
+    /// There is none, or it is one of other features, of another distance or of another k.
+    pub(super) fn go_on_from<'a>(&self, start: Option<&'a dyn Model>) -> Result<Option<&'a KMeansModel>> {
+        if !self.warm {
+            return Ok(None);
+        }
+        let Some(model) = start.and_then(|model| (model as &dyn Any).downcast_ref::<KMeansModel>()) else {
+            return Err(Error::request(format!(
+                "{VERB}: warm_start goes on from a stored model, which ML.TRAIN and CREATE MODEL have by its name; leave it out here"
+            )));
+        };
+        let refuse = |what: String| {
+            Err(Error::request(format!(
+                "{VERB}: warm_start goes on from a model {what}; ask for the same here, or leave warm_start out"
+            )))
+        };
+        let own: Vec<&str> = model.feature_columns().iter().map(|c| c.name.as_str()).collect();
+        let same = |name: &str| self.features.iter().any(|f| f == name);
+        if own.len() != self.features.len() || !own.iter().all(|name| same(name)) {
+            return refuse(format!("of the features {}", list(own, 20)));
+        }
+        if let Some(k) = self.k.filter(|k| *k != model.ids.len()) {
+            return refuse(format!("of {} segments, not {k}", model.ids.len()));
+        }
+        if model.metric != self.metric {
+            return refuse("of another distance".into());
+        }
+        Ok(Some(model))
     }
 
     /// How many segments to make of so many rows, of which `marked` are marked to start from.

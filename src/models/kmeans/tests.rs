@@ -29,6 +29,7 @@ pub(super) fn fit_with(columns: &[ArrayRef], options: &Options, threads: usize) 
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let fields: Vec<Field> = columns
         .iter()
@@ -113,7 +114,7 @@ fn ten_customers_from_the_first_three_rows() {
     let (model, info) = fit_with(&columns, &options, 1).unwrap();
     assert_eq!(segments(&model, &columns), [2, 1, 3, 1, 2, 1, 1, 3, 1, 2]);
     assert!(info.notices.is_empty());
-    let centroids = model.centroids();
+    let centroids = model.centroids(false);
     assert_eq!(centroids.iter().map(|c| c.size).collect::<Vec<_>>(), [5, 3, 2]);
     for (c, x) in centroids.iter().zip([0.38, 0.2, 0.1]) {
         assert!((c.numbers[0].1 - x).abs() < 1e-7, "{c:?}");
@@ -308,7 +309,7 @@ fn far_from_zero_without_standardising() {
     assert_eq!(model.sizes, [250; 4]);
     assert!(model.mean_squared_distance() < 0.1);
     // Equal sizes: numbered by centroid.
-    let at: Vec<f64> = model.centroids().iter().map(|c| c.numbers[0].1 - 1e9).collect();
+    let at: Vec<f64> = model.centroids(false).iter().map(|c| c.numbers[0].1 - 1e9).collect();
     assert!(
         at.windows(2).all(|w| w[0] < w[1]) && (at[0] - 0.5).abs() < 0.1,
         "{at:?}"
@@ -335,6 +336,7 @@ fn cancellation_stops_the_fit() {
         seed: 1,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let error = fit_arrays(
         &[number([1.0, 2.0])],

@@ -23,6 +23,7 @@ fn fit(columns: Vec<(&str, ArrayRef)>, named: &[(&str, Value)]) -> Fitted {
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let label = ("label".to_string(), Value::Text("t".into()));
     let named = named.iter().map(|(k, v)| (k.to_string(), v.clone())).chain([label]);

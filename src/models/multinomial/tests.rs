@@ -30,6 +30,7 @@ fn with_context<T>(threads: usize, run: impl FnOnce(&FitContext<'_>) -> T) -> T 
         seed: 42,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     })
 }
 

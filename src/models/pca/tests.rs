@@ -40,6 +40,7 @@ fn fit(columns: &[ArrayRef], named: &[(&str, Value)]) -> Result<Fitted> {
         seed: 1,
         observer: &Silent,
         memory: &UnlimitedMemory,
+        start: None,
     };
     let rows = rows_of(columns);
     let options = options(named);

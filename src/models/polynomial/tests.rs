@@ -24,6 +24,7 @@ fn fit_within(memory: &dyn MemoryBudget, columns: &Columns, named: &[(&str, Valu
         seed: 42,
         observer: &Silent,
         memory,
+        start: None,
     };
     let label = ("label".to_string(), Value::Text("t".into()));
     let named = named.iter().map(|(k, v)| (k.to_string(), v.clone())).chain([label]);

@@ -200,6 +200,8 @@ fn job(
         folds: Some(given.int("folds", 5) as usize),
         tuning: None,
         judge: true,
+        start: None,
+        notices: vec![],
     })
 }
 

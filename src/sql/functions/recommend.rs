@@ -280,6 +280,8 @@ impl TableProvider for RankTable {
             folds: None,
             tuning: None,
             judge: false,
+            start: None,
+            notices: vec![],
         };
         let schema = project(&self.schema, &columns);
         let output = RankOutput {

@@ -17,7 +17,9 @@ use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result, list};
 use crate::exec::{FitExec, FitJob, TrainOutput, Tuning, training_info_schema};
 use crate::models::split::{SPLIT_OPTIONS, Split};
-use crate::models::{FEATURE_TYPES, FeatureKind, ID, MODELS, ModelType, Roles, model_type};
+use crate::models::{
+    FEATURE_TYPES, FEATURES, FeatureKind, ID, MODELS, Model, ModelType, Roles, WARM_START, model_type,
+};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
@@ -167,6 +169,7 @@ impl RelationFunction for Train {
         }
         let roles = model_type.roles(&columns, &options)?;
         let table = TrainTable {
+            notices: left_out(model_type, &columns, &options),
             session: Arc::clone(&context.session),
             name,
             model_type,
@@ -242,6 +245,54 @@ struct TrainTable {
     folds: Option<usize>,
     tuning: Option<Tuning>,
     source: Source,
+    /// What the user should know of the request.
+    notices: Vec<String>,
+}
+
+impl TrainTable {
+    /// The stored model to go on from, if that is asked for.
+    async fn start(&self) -> Result<Option<Arc<dyn Model>>> {
+        if !self.options.bool(WARM_START, false) {
+            return Ok(None);
+        }
+        let store = self.session.store(&self.session.settings())?;
+        if store.latest_version(&self.name).await?.is_none() {
+            return Err(Error::request(format!(
+                "{NAME}: warm_start goes on from the stored model '{}', and there is none; train it first without warm_start",
+                self.name
+            )));
+        }
+        let model = store.load(&self.name, None).await?.model;
+        if model.model_type() != self.model_type.name() {
+            return Err(Error::request(format!(
+                "{NAME}: warm_start goes on from the stored model '{}', which is a {} and not a {}; leave warm_start out",
+                self.name,
+                model.model_type(),
+                self.model_type.name()
+            )));
+        }
+        Ok(Some(model))
+    }
+}
+
+/// Of each column that the user did not choose and that no model learns from, that it is left out.
+fn left_out(model_type: &dyn ModelType, columns: &Schema, options: &Options) -> Vec<String> {
+    let takes_all =
+        model_type.options().iter().any(|o| o.name == FEATURES.name) && options.texts(FEATURES.name).is_none();
+    let ids = options.texts(ID.name).unwrap_or_default();
+    let unfit = columns
+        .fields()
+        .iter()
+        .filter(|f| takes_all && FeatureKind::of(f.data_type()).is_none() && !ids.contains(&f.name().as_str()));
+    unfit
+        .map(|f| {
+            format!(
+                "column '{}' of type {} cannot be a feature and was left out; cast it to {FEATURE_TYPES}",
+                f.name(),
+                f.data_type()
+            )
+        })
+        .collect()
 }
 
 #[async_trait]
@@ -298,6 +349,8 @@ impl TableProvider for TrainTable {
             folds: self.folds,
             tuning: self.tuning.clone(),
             judge: true,
+            start: self.start().await?,
+            notices: self.notices.clone(),
         };
         let schema = project(&all, &columns);
         Ok(Arc::new(FitExec::new(

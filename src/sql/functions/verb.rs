@@ -154,6 +154,8 @@ impl TableProvider for FitTable {
             folds: None,
             tuning: None,
             judge: false,
+            start: None,
+            notices: vec![],
         };
         let schema = project(&self.schema, &wanted);
         Ok(Arc::new(FitExec::new(

@@ -252,6 +252,7 @@ impl SegmentEvaluator {
             seed: settings.seed,
             observer: observer.as_ref(),
             memory: &UnlimitedMemory,
+            start: None,
         };
         let fitted = kmeans::fit_arrays(features, &self.names, &self.options, &context);
         compute.notices().iter().for_each(|notice| observer.notice(notice));
