@@ -156,11 +156,11 @@ impl OptionSpec {
         self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
     }
 
-    fn check(&self, function: &str, value: Value) -> Result<Value> {
+    /// The value as the option takes it; `name` is the one that the user wrote.
+    fn check(&self, function: &str, name: &str, value: Value) -> Result<Value> {
         let refuse = |value: &Value| {
             Err(Error::request(format!(
-                "{function}: option '{}' takes {}, not {}",
-                self.name,
+                "{function}: option '{name}' takes {}, not {}",
                 self.kind.describe(),
                 match value {
                     Value::Text(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Null =>
@@ -189,8 +189,7 @@ impl OptionSpec {
                         .map(|w| format!("; did you mean '{w}'?"))
                         .unwrap_or_default();
                     Err(Error::request(format!(
-                        "{function}: option '{}' takes {}, not '{v}'{hint}",
-                        self.name,
+                        "{function}: option '{name}' takes {}, not '{v}'{hint}",
                         self.kind.describe()
                     )))
                 }
@@ -204,6 +203,10 @@ impl OptionSpec {
             (OptionKind::Columns, Value::List(v)) if v.iter().all(|v| matches!(v, Value::Text(_))) => {
                 Ok(Value::List(v))
             }
+            (OptionKind::Column, Value::List(v)) if v.len() > 1 => Err(Error::request(format!(
+                "{function}: option '{name}' takes one column, not {}; name one",
+                v.len()
+            ))),
             (_, v) => refuse(&v),
         }
     }
@@ -240,11 +243,16 @@ impl Options {
                 };
                 return Err(Error::request(format!("{function} has no option '{name}'; {hint}")));
             };
-            let value = spec.check(function, value)?;
+            let value = spec.check(function, &name, value)?;
             if given.insert(spec.name.to_string(), value).is_some() {
                 return Err(Error::request(format!(
-                    "{function}: option '{}' is given twice; give it once",
-                    spec.name
+                    "{function}: option '{}' is given twice{}; give it once",
+                    spec.name,
+                    if name.eq_ignore_ascii_case(spec.name) {
+                        String::new()
+                    } else {
+                        format!(", once as '{name}'")
+                    }
                 )));
             }
         }
@@ -440,7 +448,7 @@ mod tests {
         );
         assert_eq!(
             message(&[("k", Value::Int(1)), ("num_clusters", Value::Int(1))]),
-            "F: option 'k' is given twice; give it once"
+            "F: option 'k' is given twice, once as 'num_clusters'; give it once"
         );
     }
 }

@@ -184,7 +184,7 @@ impl FitJob {
             if rows.row_count() == 0 {
                 return Err(Error::data(format!(
                     "{}: the query gives no rows; there is nothing to learn from",
-                    self.model_type.verb()
+                    if self.judge { "ML.TRAIN" } else { self.model_type.verb() }
                 )));
             }
             let (fitted, device) = self.learn(&context, &cancel, |learning| {

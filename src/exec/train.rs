@@ -122,7 +122,7 @@ pub(crate) fn training_info_batch(info: &TrainingInfo) -> crate::error::Result<R
             }
             entry.append(true);
         }
-        clusters.append(!ids.is_empty());
+        clusters.append(true);
     }
     let notice = (!info.notices.is_empty()).then(|| info.notices.join("; "));
     let none: ArrayRef = Arc::new(Float64Array::from(vec![None; rows]));

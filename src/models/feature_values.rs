@@ -51,24 +51,22 @@ impl FeatureValues {
     }
 }
 
-/// BigQuery ML's table: `id_name`, feature, numerical_value, categorical_value.
+/// BigQuery ML's table: `id_name`, feature, numerical_value, categorical_value, which is empty beside a number.
 pub(super) fn feature_value_table(id_name: &str, points: Vec<FeatureValues>) -> Result<RecordBatch> {
     let (mut ids, mut features, mut numbers) = (vec![], vec![], vec![]);
-    let (mut lengths, mut categories, mut values, mut listed) = (vec![], vec![], vec![], vec![]);
+    let (mut lengths, mut categories, mut values) = (vec![], vec![], vec![]);
     for point in points {
         for (name, value) in point.numbers {
             ids.push(point.id);
             features.push(name);
             numbers.push(Some(value));
             lengths.push(0);
-            listed.push(false);
         }
         for (name, of_categories) in point.categories {
             ids.push(point.id);
             features.push(name);
             numbers.push(None);
             lengths.push(of_categories.len());
-            listed.push(true);
             for (category, value) in of_categories {
                 categories.push(category);
                 values.push(value);
@@ -87,7 +85,7 @@ pub(super) fn feature_value_table(id_name: &str, points: Vec<FeatureValues>) -> 
         field("item", DataType::Struct(fields.clone())),
         OffsetBuffer::from_lengths(lengths),
         Arc::new(StructArray::try_new(fields, values, None)?),
-        Some(listed.into()),
+        None,
     )?;
     let columns: Vec<(&str, ArrayRef)> = vec![
         (id_name, Arc::new(Int64Array::from(ids))),

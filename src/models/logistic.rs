@@ -751,10 +751,18 @@ impl LogisticModel {
     }
 }
 
-/// The thresholds of `ML.ROC_CURVE`: those that were asked for, or every hundredth.
-fn roc_thresholds(options: &Options) -> Result<Vec<f64>> {
+/// The thresholds of `ML.ROC_CURVE`: those that were asked for, or the percentiles of the probabilities (nearest rank), so that at each
+/// of them some row is taken for positive.
+fn roc_thresholds(options: &Options, probabilities: &[f64]) -> Result<Vec<f64>> {
     let Some(given) = options.get("thresholds") else {
-        return Ok((0..=100).map(|i| f64::from(i) / 100.0).collect());
+        let mut sorted = probabilities.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let last = sorted.len().saturating_sub(1);
+        let mut percentiles: Vec<f64> = (0..=100)
+            .filter_map(|i| sorted.get((last * i + 50) / 100).copied())
+            .collect();
+        percentiles.dedup();
+        return Ok(percentiles);
     };
     let numbers = match given {
         Value::List(values) if !values.is_empty() => values.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>(),
@@ -940,7 +948,7 @@ impl Model for LogisticModel {
                 columns
             }
             "ROC_CURVE" => {
-                let thresholds = roc_thresholds(options)?;
+                let thresholds = roc_thresholds(options, &probabilities)?;
                 let all: Vec<Confusion> = thresholds.iter().map(|t| at(*t)).collect();
                 let rate = |c: &Confusion| {
                     let negatives = c.false_positives + c.true_negatives;

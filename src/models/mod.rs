@@ -120,7 +120,7 @@ static THRESHOLDS: &[OptionSpec] = &[OptionSpec {
     name: "thresholds",
     aliases: &[],
     kind: OptionKind::Any("a list of numbers from 0 to 1"),
-    default: "every hundredth",
+    default: "the percentiles of the probabilities",
     help: "The thresholds to give a row each.",
 }];
 

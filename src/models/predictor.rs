@@ -505,9 +505,9 @@ impl LinearPredictor {
         }
     }
 
-    /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list.
+    /// `ML.WEIGHTS`: a row for each input, the categories of a column in a list, which is empty for a number.
     pub(super) fn weight_table(&self, standardize: bool) -> Result<RecordBatch> {
-        let (mut inputs, mut numbers, mut lengths, mut listed) = (vec![], vec![], vec![], vec![]);
+        let (mut inputs, mut numbers, mut lengths) = (vec![], vec![], vec![]);
         let (mut categories, mut values) = (vec![], vec![]);
         let weights = self.weights(standardize);
         // A timestamp is a number and several columns of categories; each has a name of its own.
@@ -515,7 +515,6 @@ impl LinearPredictor {
             let has_categories = run[0].category.is_some();
             inputs.push(run[0].input.clone());
             numbers.push((!has_categories).then_some(run[0].weight));
-            listed.push(has_categories);
             lengths.push(if has_categories { run.len() } else { 0 });
             for weight in run {
                 if let Some(category) = &weight.category {
@@ -536,7 +535,7 @@ impl LinearPredictor {
             field("item", DataType::Struct(fields.clone())),
             OffsetBuffer::from_lengths(lengths),
             Arc::new(StructArray::try_new(fields, values, None)?),
-            Some(listed.into()),
+            None,
         )?;
         let columns: [(&str, ArrayRef); 3] = [
             ("processed_input", Arc::new(StringArray::from(inputs))),

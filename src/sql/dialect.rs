@@ -6,7 +6,7 @@ use super::run::WITHOUT_EFFECT;
 use crate::models::{MODELS, model_type};
 
 /// BigQuery ML's statements.
-const STATEMENTS: &[&str] = &["CREATE MODEL", "ALTER MODEL", "DROP MODEL", "EXPORT MODEL"];
+const STATEMENTS: &[&str] = &["CREATE MODEL", "ALTER MODEL", "DROP MODEL", "EXPORT MODEL", "DECLARE"];
 
 /// Its model types that are trained where the data are.
 const MODEL_TYPES: &[&str] = &[
@@ -126,6 +126,16 @@ const OPTIONS: &[&str] = &[
     "VERTEX_AI_MODEL_ID",
     "KMS_KEY_NAME",
 ];
+
+/// Whether BigQuery ML has a function of this name, such as `ML.FORECAST`.
+pub(crate) fn is_function(name: &str) -> bool {
+    FUNCTIONS.iter().any(|f| f.eq_ignore_ascii_case(name))
+}
+
+/// Whether BigQuery ML has a model type of this name.
+pub(crate) fn is_model_type(name: &str) -> bool {
+    MODEL_TYPES.iter().any(|t| t.eq_ignore_ascii_case(name))
+}
 
 /// The table, in Markdown: for each kind of thing what is in, what is not, and what is there beside.
 pub fn markdown() -> String {

@@ -21,6 +21,8 @@ pub enum Form {
     Google,
     /// A statement of its own, in the shell and through [`crate::sql`].
     Statement,
+    /// The option `model_type` of CREATE MODEL and ML.TRAIN.
+    ModelType,
     /// After SET.
     Setting,
 }
@@ -35,6 +37,7 @@ impl Form {
             Form::Window => "window",
             Form::Google => "GoogleSQL",
             Form::Statement => "statement",
+            Form::ModelType => "model type",
             Form::Setting => "setting",
         }
     }
@@ -114,6 +117,53 @@ impl Topic {
     }
 }
 
+impl Topic {
+    /// The help of a model type: what it is and its options.
+    fn of_model_type(model_type: &dyn ModelType) -> Self {
+        let name = model_type.name();
+        let takes = |option: &str| model_type.options().iter().any(|o| o.name == option);
+        let (transform, more, query) = if model_type.needs_transform() {
+            (
+                "TRANSFORM (ML.STANDARD_SCALER(recency) OVER () AS recency) ",
+                "",
+                "SELECT * FROM rfm",
+            )
+        } else if takes("label") {
+            ("", ", input_label_cols = ['churned']", "SELECT * FROM customers")
+        } else if takes("user") {
+            (
+                "",
+                ", user_col = 'customer_id', item_col = 'product_id'",
+                "SELECT customer_id, product_id FROM order_items",
+            )
+        } else {
+            ("", "", "SELECT * FROM rfm")
+        };
+        let mut summary = model_type.summary().to_string();
+        let defaults: Vec<String> = model_type
+            .statement_defaults()
+            .iter()
+            .map(|(option, value)| format!("{option} = {value}"))
+            .collect();
+        if !defaults.is_empty() {
+            summary += &format!(" Defaults of CREATE MODEL: {}.", defaults.join(", "));
+        }
+        if !model_type.aliases().is_empty() {
+            summary += &format!(" Also called {}.", list(model_type.aliases(), 9));
+        }
+        Self {
+            name: name.into(),
+            form: Form::ModelType,
+            syntax: format!("CREATE MODEL name OPTIONS (model_type = '{name}', option = value, …) AS query"),
+            summary,
+            options: model_type.options().to_vec(),
+            example: format!(
+                "CREATE OR REPLACE MODEL {name} {transform}OPTIONS (model_type = '{name}'{more}) AS {query}"
+            ),
+        }
+    }
+}
+
 /// Every topic: functions, then settings.
 pub fn topics() -> Vec<Topic> {
     let mut out: Vec<Topic> = RELATION_FUNCTIONS.iter().flat_map(|f| f.topics()).collect();
@@ -124,6 +174,7 @@ pub fn topics() -> Vec<Topic> {
     out.extend(super::functions::feature::topics());
     out.extend(super::google::topics());
     out.extend(super::run::topics());
+    out.extend(MODELS.iter().map(|m| Topic::of_model_type(*m)));
     out.extend(SETTINGS.iter().map(|s| Topic {
         name: s.name.into(),
         form: Form::Setting,
@@ -172,7 +223,17 @@ pub fn markdown() -> String {
             topic.syntax,
             topic.summary
         );
-        if !topic.options.is_empty() {
+        let verb = MODELS
+            .iter()
+            .find(|m| topic.form == Form::ModelType && m.name() == topic.name)
+            .and_then(|m| {
+                topics()
+                    .into_iter()
+                    .find(|t| t.form == Form::Relation && t.name == m.verb())
+            });
+        if let Some(verb) = verb {
+            out += &format!("Its options are those of {}, beside those of ML.TRAIN.\n\n", verb.name);
+        } else if !topic.options.is_empty() {
             out += "| option | takes | default | meaning |\n|---|---|---|---|\n";
             for o in &topic.options {
                 let names: Vec<String> = std::iter::once(o.name)

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 
 use super::arguments::Arguments;
+use super::dialect::is_function;
 use super::functions::{RELATION_FUNCTIONS, RelationFunction};
 use crate::error::{Error, Result, list, nearest};
 use crate::session::Session;
@@ -98,6 +99,13 @@ fn find(name: &ast::ObjectName) -> Result<Option<&'static dyn RelationFunction>>
                 .map(|f| f.name())
                 .filter(|n| n.starts_with("ML."))
         };
+        if is_function(&written) {
+            return Err(Error::request(format!(
+                "{} is a function of BigQuery ML that is not here; the functions are {}",
+                written.to_uppercase(),
+                list(names(), 40)
+            )));
+        }
         let hint = nearest(&written, names())
             .map(|n| format!("did you mean {n}? "))
             .unwrap_or_default();

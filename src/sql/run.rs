@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::dialect::is_model_type;
 use super::elements::ElementQueries;
 use super::faults::{placed, pointed, shown};
 use super::help::{Form, Topic};
@@ -23,6 +24,7 @@ use super::statement::{
     parse_after,
 };
 use crate::error::{Error, Result, list};
+use crate::models::MODELS;
 use crate::session::Session;
 
 /// The help on each statement, in the order in which help lists them.
@@ -78,6 +80,12 @@ pub(crate) fn topics() -> Vec<Topic> {
             "DESCRIBE MODEL name",
             "What a stored model says of itself: version, features, options, notices.",
             "DESCRIBE MODEL churn",
+        ),
+        topic(
+            "DECLARE",
+            "DECLARE name [, …] [type] [DEFAULT value]; SET name = value",
+            "Variables of a script, where datafusion.sql_parser.dialect is 'bigquery': later statements get the value in the name's place.",
+            "DECLARE segments INT64 DEFAULT 4",
         ),
     ]
 }
@@ -232,6 +240,17 @@ fn text(value: impl Into<String>) -> ArrayRef {
     Arc::new(StringArray::from(vec![value.into()]))
 }
 
+/// An error of ML.TRAIN under the name of the statement that the user wrote.
+fn as_statement(error: DataFusionError) -> DataFusionError {
+    match error {
+        DataFusionError::Plan(message) => match message.strip_prefix("ML.TRAIN") {
+            Some(rest) => DataFusionError::Plan(format!("CREATE MODEL{rest}")),
+            None => DataFusionError::Plan(message),
+        },
+        other => other,
+    }
+}
+
 async fn create_model(
     ctx: &SessionContext,
     mut create: CreateModel,
@@ -263,11 +282,21 @@ async fn create_model(
     let Some(kind) = given_type.and_then(|o| o.value.text()) else {
         return Err(Error::request(format!(
             "CREATE MODEL {name} needs the option model_type, one of {}; write OPTIONS (model_type = 'kmeans', …)",
-            list(crate::models::MODELS.iter().map(|m| m.name()), 20)
+            list(MODELS.iter().map(|m| m.name()), 20)
         ))
         .into());
     };
-    let kind = crate::models::model_type(&kind)?;
+    let kind = match crate::models::model_type(&kind) {
+        Err(_) if is_model_type(&kind) => {
+            return Err(Error::request(format!(
+                "{} is a model type of BigQuery ML that is not here; the model types are {}",
+                kind.to_uppercase(),
+                list(MODELS.iter().map(|m| m.name()), 20)
+            ))
+            .into());
+        }
+        found => found?,
+    };
     let observer = session.observer();
     create.options.retain(|option| {
         let is_own = kind.options().iter().any(|own| own.answers_to(&option.name));
@@ -298,7 +327,7 @@ async fn create_model(
         defaults.push(("data_split_method", "'auto_split'"));
     }
     let form = create.function_form(&defaults);
-    let plan = plan_sql(ctx, &form, statement).await?;
+    let plan = plan_sql(ctx, &form, statement).await.map_err(as_statement)?;
     let batches = ctx.execute_logical_plan(plan).await?.collect().await?;
     let schema = crate::exec::training_info_schema();
     ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))

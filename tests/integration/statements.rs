@@ -270,6 +270,30 @@ async fn faults_are_pointed_at() {
             "CREATE MODEL m OPTIONS (model_type = 'kmeans', num_cluster = 3) AS SELECT 1 AS a",
             "did you mean 'num_clusters'?",
         ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = kmeans) AS SELECT 1 AS a",
+            "takes a model type in quotes",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'kmeans' num_clusters = 3) AS SELECT 1 AS a",
+            "a comma is missing before 'num_clusters'",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'kmeans', num_clusters = 0) AS SELECT 1 AS a",
+            "CREATE MODEL: option 'num_clusters' takes a whole number from 1",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'linear_reg', input_label_cols = ['a', 'b']) AS SELECT 1 AS a, 2 AS b",
+            "option 'input_label_cols' takes one column, not 2; name one",
+        ),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'boosted_tree_classifier') AS SELECT 1 AS a",
+            "BOOSTED_TREE_CLASSIFIER is a model type of BigQuery ML that is not here",
+        ),
+        (
+            "SELECT * FROM ML.FORECAST(MODEL m)",
+            "ML.FORECAST is a function of BigQuery ML that is not here",
+        ),
         ("ALTER MODEL m SET OPTIONS (description = 'x')", "there is no model 'm'"),
         (
             "CREATE MODEL m TRANSFORM (a + 1 AS b, c AS b) OPTIONS (model_type = 'kmeans', k = 2) AS SELECT 1 AS a, 2 AS c",
@@ -281,15 +305,16 @@ async fn faults_are_pointed_at() {
         assert!(error.contains(expected), "{script}: {error}");
     }
     // A fault behind a rewritten call is shown where the user wrote it.
-    let error = run(
-        &ctx,
+    for script in [
         "CREATE TABLE t AS SELECT 1 AS a; SELECT nothing_such FROM KMEANS_SEGMENT(TABLE t, k => 1)",
-    )
-    .await
-    .unwrap_err();
-    let lines: Vec<&str> = error.lines().collect();
-    let (line, under) = (lines[lines.len() - 2], lines[lines.len() - 1]);
-    assert_eq!(line.find("nothing_such"), under.find('^'), "{error}");
+        "CREATE MODEL m\nOPTIONS (model_type = 'kmeans',\n num_clusters = 2)\nAS\nSELECT a,\n  nothing_such,\n  1 AS b\nFROM t",
+        "CREATE MODEL m\nOPTIONS (model_type = 'kmeans')\nAS SELECT a\n  b nothing_such FROM t",
+    ] {
+        let error = run(&ctx, script).await.unwrap_err();
+        let lines: Vec<&str> = error.lines().collect();
+        let (line, under) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+        assert_eq!(line.find("nothing_such"), under.find('^'), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,6 +131,15 @@ fn option(tokens: &Tokens<'_>, range: Range<usize>, variables: &Variables) -> Re
             format!("the option '{name}' has no value; write {name} = value"),
         ));
     }
+    if let Some(word) = forgotten_comma(tokens, &range) {
+        return Err(SyntaxError::new(
+            tokens.span(word),
+            format!(
+                "a comma is missing before '{}'; write one between two options",
+                tokens.of(word)
+            ),
+        ));
+    }
     let value_span = tokens.span_of(&range);
     Ok(ModelOption {
         name,
@@ -142,6 +151,21 @@ fn option(tokens: &Tokens<'_>, range: Range<usize>, variables: &Variables) -> Re
         .option(range)?,
         name_span,
         value_span,
+    })
+}
+
+/// The word that begins a second option in what should be a value: `'kmeans' num_clusters = 3`.
+fn forgotten_comma(tokens: &Tokens<'_>, range: &Range<usize>) -> Option<usize> {
+    (range.start + 1..range.end).find(|word| {
+        let next = tokens.skip(word + 1, range.end);
+        let ends_value = tokens.before(*word).filter(|b| *b >= range.start).is_some_and(|b| {
+            matches!(tokens.kind(b), Some(Kind::Text | Kind::Number))
+                || tokens.is_symbol(b, "]")
+                || tokens.is_symbol(b, ")")
+                || tokens.is_any_word(b, &["TRUE", "FALSE", "NULL"])
+        });
+        let is_assigned = tokens.is_symbol(next, "=") && !tokens.is_symbol(next + 1, ">") && next < range.end;
+        tokens.kind(*word) == Some(Kind::Word) && ends_value && is_assigned
     })
 }
 
