@@ -14,8 +14,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
-use super::learn::{Learning, Tuning};
+use super::learn::Learning;
 use super::transform::TransformJob;
+use super::trials::Tuning;
 use crate::error::Error;
 use crate::kernels::compute::Compute;
 use crate::models::split::Split;

@@ -128,6 +128,7 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
             .iter()
             .map(|t| Trial {
                 evaluation: t.evaluation.as_ref().map(finite_metrics),
+                test: t.test.as_ref().map(finite_metrics),
                 loss: t.loss.filter(|l| l.is_finite()),
                 ..t.clone()
             })

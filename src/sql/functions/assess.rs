@@ -17,7 +17,7 @@ use super::inputs::ModelInputs;
 use crate::error::{Error, Result, list};
 use crate::exec::{AnswerExec, AssessJob};
 use crate::metrics::spread::{mean, sample_deviation};
-use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
+use crate::models::{ASSESSMENTS, Assessment, Evaluation, Trial, field};
 use crate::options::{OptionSpec, Options};
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
@@ -131,14 +131,18 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
     let own = training.evaluation.as_ref().map(|e| e.metrics.clone());
     // Under a search every trial is told, under cross-validation every fold.
     let (mut columns, rows): (Vec<Column>, Vec<Metrics>) = if !training.trials.is_empty() {
-        let judged = training.trials.iter().zip(1i64..);
-        let judged: Vec<_> = judged
-            .filter_map(|(t, id)| Some((id, t.evaluation.as_ref()?)))
+        let tested = training.trials.iter().any(|t| t.test.is_some());
+        let judged = |t: &Trial| if tested { t.test.clone() } else { t.evaluation.clone() };
+        let judged: Vec<_> = training
+            .trials
+            .iter()
+            .zip(1i64..)
+            .filter_map(|(t, id)| Some((id, judged(t)?)))
             .collect();
         let ids = Int64Array::from_iter_values(judged.iter().map(|(id, _)| *id));
         (
             vec![(field("trial_id", DataType::Int64), Arc::new(ids))],
-            judged.into_iter().map(|(_, e)| e.metrics.clone()).collect(),
+            judged.into_iter().map(|(_, e)| e.metrics).collect(),
         )
     } else if !training.folds.is_empty() {
         let mut names: Vec<String> = (1..=training.folds.len()).map(|fold| fold.to_string()).collect();
