@@ -16,7 +16,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use super::collect::CollectedRows;
 use super::learn::Learning;
 use super::transform::TransformJob;
-use super::trials::Tuning;
+use super::trials::{KeptTrials, Tuning};
 use crate::error::Error;
 use crate::kernels::compute::Compute;
 use crate::models::split::Split;
@@ -49,6 +49,8 @@ pub(crate) struct FitJob {
 pub(crate) struct FitResult {
     pub rows: CollectedRows,
     pub fitted: Fitted,
+    /// The models of a search's other trials.
+    pub trials: KeptTrials,
     /// The device that did the heavy work.
     pub device: &'static str,
 }
@@ -153,6 +155,10 @@ impl FitJob {
             job: self,
             context: &fit_context,
             budget: &budget,
+            temporary: &|| {
+                let disk = &context.runtime_env().disk_manager;
+                disk.create_tmp_file("keeping the model of a trial")
+            },
         })
     }
 
@@ -183,16 +189,21 @@ impl FitJob {
                     self.model_type.verb()
                 )));
             }
-            let (fitted, device) = self.learn(&context, &cancel, |learning| {
-                let mut fitted = learning.run(&rows)?;
+            let (fitted, trials, device) = self.learn(&context, &cancel, |learning| {
+                let (mut fitted, trials) = learning.run(&rows)?;
                 let compute = learning.context.compute;
                 for notice in compute.notices() {
                     learning.context.observer.notice(&notice);
                     fitted.info.notices.push(notice);
                 }
-                Ok((fitted, tell_device(compute, &told)))
+                Ok((fitted, trials, tell_device(compute, &told)))
             })?;
-            Ok(FitResult { rows, fitted, device })
+            Ok(FitResult {
+                rows,
+                fitted,
+                trials,
+                device,
+            })
         });
         let started = Instant::now();
         let result = task

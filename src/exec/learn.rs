@@ -1,12 +1,16 @@
 //! From the rows of a query to a fitted model: what is held out, TRANSFORM, cross-validation, the search for options, and how good the
 //! model is in the end.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::BooleanArray;
 use datafusion::arrow::compute::{is_null, or};
+use datafusion::execution::SpillFile;
 
 use super::fit::FitJob;
 use super::judge::{Strangers, without};
 use super::train::with_found;
+use super::trials::KeptTrials;
 use crate::error::{Error, Result};
 use crate::features::statistics;
 use crate::models::split::HeldOut;
@@ -20,6 +24,8 @@ pub(crate) struct Learning<'a> {
     pub context: &'a FitContext<'a>,
     /// A budget of its own for each trial and fold.
     pub budget: &'a dyn Fn() -> Box<dyn MemoryBudget>,
+    /// A temporary file.
+    pub temporary: &'a dyn Fn() -> datafusion::common::Result<Arc<dyn SpillFile>>,
 }
 
 /// The rows that a model learns from, judged by others.
@@ -57,11 +63,11 @@ pub(super) fn every(rows: &dyn Rows) -> Vec<usize> {
 }
 
 impl Learning<'_> {
-    /// Fits, and finds out how good the model is if the job says so.
+    /// Fits, and finds out how good the model is if the job says so. Of a search: the best trial's model, and those of the others.
     ///
     /// # Errors
     /// As [`ModelType::fit`](crate::models::ModelType::fit); no row is left to learn from.
-    pub(crate) fn run(&self, rows: &dyn Rows) -> Result<Fitted> {
+    pub(crate) fn run(&self, rows: &dyn Rows) -> Result<(Fitted, KeptTrials)> {
         let parts = match &self.job.split {
             Some(split) => split.held_out(rows)?,
             None => HeldOut::default(),
@@ -94,12 +100,15 @@ impl Learning<'_> {
             test: parts.test.as_deref(),
             held_out: marks,
         };
-        let mut fitted = match &self.job.tuning {
+        let (mut fitted, trials) = match &self.job.tuning {
             Some(tuning) => self.best_trial(tuning, &split)?,
-            None => self.with_budget(|context| self.fit(&split, &self.job.options, context))?,
+            None => {
+                let fitted = self.with_budget(|context| self.fit(&split, &self.job.options, context))?;
+                (fitted, KeptTrials::default())
+            }
         };
         self.tell(&mut fitted, &split, stored)?;
-        Ok(fitted)
+        Ok((fitted, trials))
     }
 
     /// How good models of the other folds are on each of `count` folds: the names of the metrics, and the folds.

@@ -1,14 +1,21 @@
 //! The search for a model's options: a trial for each choice of them, and which one is the best.
 
+use std::sync::Arc;
+
+use super::fit::megabytes;
 use super::judge::{Strangers, mean_of, without};
 use super::learn::{Learning, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::search::{Algorithm, Domain, Outcome, Search};
-use crate::models::{Evaluation, FitContext, Fitted, Model, Trial};
+use crate::models::{Evaluation, FitContext, Fitted, MemoryBudget, Model, Trial};
 use crate::options::{Options, Value};
+use crate::store::TrialModel;
 
 /// Folds that judge a trial where no row is held out.
 const TRIAL_FOLDS: usize = 5;
+
+/// A trial's model of so many bytes or fewer, as it is stored, waits in memory.
+const SMALL_MODEL_BYTES: usize = 1 << 20;
 
 /// An option that is searched for.
 #[derive(Debug, Clone)]
@@ -50,16 +57,74 @@ pub(crate) struct Tuning {
     pub objective: Option<String>,
 }
 
+/// The models of a search's trials but the best: what is small in memory, as far as the limit allows, and all else in temporary files.
+#[derive(Default)]
+pub(crate) struct KeptTrials {
+    pub models: Arc<Vec<TrialModel>>,
+    /// What they take of the query's memory.
+    _memory: Option<Box<dyn MemoryBudget>>,
+}
+
+/// Keeps the models of trials as they come.
+struct Keeper<'a> {
+    learning: &'a Learning<'a>,
+    models: Vec<TrialModel>,
+    memory: Box<dyn MemoryBudget>,
+}
+
+impl Keeper<'_> {
+    /// Keeps the model of trial `trial_id`. Why it could not: no temporary file could be written, and memory is short.
+    fn keep(&mut self, trial_id: u64, fitted: &Fitted) -> Result<Option<String>> {
+        let mut model = TrialModel::new(trial_id, fitted.model.as_ref(), &fitted.info)?;
+        let bytes = model.memory_bytes();
+        let in_memory = |memory: &dyn MemoryBudget| memory.take(bytes, "the model of a trial").is_ok();
+        if bytes <= SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) {
+            self.models.push(model);
+            return Ok(None);
+        }
+        Ok(match model.spill(self.learning.temporary) {
+            Ok(()) => {
+                self.models.push(model);
+                None
+            }
+            Err(_) if bytes > SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) => {
+                self.models.push(model);
+                None
+            }
+            Err(e) => Some(format!(
+                "the model of trial {trial_id} is not kept: it takes {} that the memory limit does not leave, and no temporary file can be \
+                 written ({e})",
+                megabytes(bytes)
+            )),
+        })
+    }
+
+    /// All but the best.
+    fn finish(mut self, best: u64) -> KeptTrials {
+        self.models.retain(|m| m.trial_id != best);
+        KeptTrials {
+            models: Arc::new(self.models),
+            _memory: Some(self.memory),
+        }
+    }
+}
+
 impl Learning<'_> {
     /// Tries options; the fit of the best.
     ///
     /// # Errors
     /// No trial gave a model that could be judged; what is no fault of the rows, such as too little memory.
-    pub(super) fn best_trial(&self, tuning: &Tuning, split: &Split<'_>) -> Result<Fitted> {
+    pub(super) fn best_trial(&self, tuning: &Tuning, split: &Split<'_>) -> Result<(Fitted, KeptTrials)> {
         let domains = tuning.hyperparameters.iter().map(|h| h.domain).collect();
         let mut search = Search::new(domains, tuning.algorithm, tuning.trial_count, self.context.seed);
         let (mut outcomes, mut trials): (Vec<Outcome>, Vec<Trial>) = (vec![], vec![]);
         let mut best: Option<(f64, usize, Fitted)> = None;
+        let mut notices = vec![];
+        let mut keeper = Keeper {
+            learning: self,
+            models: vec![],
+            memory: (self.budget)(),
+        };
         while let Some(point) = search.next(&outcomes) {
             self.context.check_cancelled()?;
             let mut options = self.job.options.clone();
@@ -80,6 +145,8 @@ impl Learning<'_> {
                     trial.loss = fitted.info.passes.last().and_then(|p| p.loss);
                     trial.test = fitted.info.evaluation.clone().filter(|_| split.test.is_some());
                     trial.evaluation = Some(evaluation);
+                    let unkept = keeper.keep(trials.len() as u64 + 1, &fitted)?;
+                    self.tell_notice(&mut notices, unkept);
                     if let Some(score) = score
                         && best.as_ref().is_none_or(|(b, ..)| score > *b)
                     {
@@ -103,7 +170,8 @@ impl Learning<'_> {
             trial.is_optimal = true;
         }
         fitted.info.trials = trials;
-        Ok(fitted)
+        fitted.info.notices.extend(notices);
+        Ok((fitted, keeper.finish(at as u64 + 1)))
     }
 
     /// A model with these options, which knows how good it is in the end, and how good it is beside the other trials: by what is held out,

@@ -130,7 +130,9 @@ pub static ASSESSMENTS: &[Assessment] = &[
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
                   classifier; davies_bouldin_index and mean_squared_distance of clusters; errors of a factorization of explicit feedback, \
                   mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback; \
-                  total_explained_variance_ratio of principal components. Rows whose label is NULL are left out.",
+                  total_explained_variance_ratio of principal components. Rows whose label is NULL are left out. Without a query: what was \
+                  found out at training, in a row for each fold or for each trial of a search; held-out rows whose label no row that was \
+                  learned from has are left out of that, and a notice says how many.",
         options: THRESHOLD,
         example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
     },
