@@ -105,6 +105,18 @@ impl Session {
         self.models.get(&self.store(settings)?, name, version)
     }
 
+    /// As [`Session::model`], or the model of that trial of the search which gave it.
+    ///
+    /// # Errors
+    /// There is no such model or trial, or the trial left no model.
+    pub(crate) fn trial_model(&self, settings: &Settings, name: &str, trial: Option<u64>) -> Result<Arc<LoadedModel>> {
+        let Some(trial) = trial else {
+            return self.model(settings, name);
+        };
+        let (name, version) = split_version(name)?;
+        self.models.get_trial(&self.store(settings)?, name, version, trial)
+    }
+
     /// Threads for fits and rankings.
     pub(crate) fn pool(&self, threads: usize) -> Result<Arc<rayon::ThreadPool>> {
         let mut pools = lock(&self.pools);

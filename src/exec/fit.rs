@@ -14,8 +14,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::collect::CollectedRows;
-use super::learn::{Learning, Tuning};
+use super::learn::Learning;
 use super::transform::TransformJob;
+use super::trials::{KeptTrials, Tuning};
 use crate::error::Error;
 use crate::kernels::compute::Compute;
 use crate::models::split::Split;
@@ -52,6 +53,8 @@ pub(crate) struct FitJob {
 pub(crate) struct FitResult {
     pub rows: CollectedRows,
     pub fitted: Fitted,
+    /// The models of a search's other trials.
+    pub trials: KeptTrials,
     /// The device that did the heavy work.
     pub device: &'static str,
 }
@@ -157,6 +160,10 @@ impl FitJob {
             job: self,
             context: &fit_context,
             budget: &budget,
+            temporary: &|| {
+                let disk = &context.runtime_env().disk_manager;
+                disk.create_tmp_file("keeping the model of a trial")
+            },
         })
     }
 
@@ -187,16 +194,21 @@ impl FitJob {
                     if self.judge { "ML.TRAIN" } else { self.model_type.verb() }
                 )));
             }
-            let (fitted, device) = self.learn(&context, &cancel, |learning| {
-                let mut fitted = learning.run(&rows)?;
+            let (fitted, trials, device) = self.learn(&context, &cancel, |learning| {
+                let (mut fitted, trials) = learning.run(&rows)?;
                 let compute = learning.context.compute;
                 for notice in compute.notices() {
                     learning.context.observer.notice(&notice);
                     fitted.info.notices.push(notice);
                 }
-                Ok((fitted, tell_device(compute, &told)))
+                Ok((fitted, trials, tell_device(compute, &told)))
             })?;
-            Ok(FitResult { rows, fitted, device })
+            Ok(FitResult {
+                rows,
+                fitted,
+                trials,
+                device,
+            })
         });
         let started = Instant::now();
         let result = task

@@ -49,11 +49,12 @@ impl FitOutput for TrainOutput {
         futures::stream::once(async move {
             let store = job.session.store(&settings)?;
             store
-                .save(
+                .save_search(
                     &model,
                     result.fitted.model.as_ref(),
                     &with_found(options, &result.fitted.info),
                     &result.fitted.info,
+                    Arc::clone(&result.trials.models),
                 )
                 .await?;
             let batch = training_info_batch(&result.fitted.info)?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, UInt32Array};
 use datafusion::arrow::compute::kernels::cmp::eq;
-use datafusion::arrow::compute::{cast, concat, concat_batches, take};
+use datafusion::arrow::compute::{cast, concat, concat_batches, is_null, or_kleene, take};
 use datafusion::arrow::datatypes::{
     DataType, Decimal32Type, Decimal64Type, Decimal128Type, Field, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -377,6 +377,17 @@ impl Labels {
         Ok(RecordBatch::try_from_iter_with_nullable(
             columns.into_iter().map(|(name, array)| (name, array, true)),
         )?)
+    }
+
+    /// Which rows of a column of labels have one of the values, or none at all.
+    pub(super) fn known(&self, column: &ArrayRef) -> Result<BooleanArray> {
+        let labels = cast(&plain_label(column)?, self.values.data_type())?;
+        let mut known = is_null(&labels)?;
+        for class in 0..self.count() {
+            // NULL compared with anything is NULL, and known already.
+            known = or_kleene(&known, &eq(&labels, &Scalar::new(self.values.slice(class, 1)))?)?;
+        }
+        Ok(known)
     }
 
     /// The class of each row of a column of labels: none where it is NULL. `function` names the caller in messages.

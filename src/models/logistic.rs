@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use rayon::prelude::*;
 
@@ -882,6 +882,10 @@ impl Model for LogisticModel {
 
     fn label(&self) -> Option<&str> {
         Some(&self.labels.name)
+    }
+
+    fn known_labels(&self, labels: &ArrayRef) -> Result<Option<BooleanArray>> {
+        self.labels.known(labels).map(Some)
     }
 
     fn assess_fields(&self, word: &str) -> Option<Vec<FieldRef>> {

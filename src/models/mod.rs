@@ -37,7 +37,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,9 @@ pub static ASSESSMENTS: &[Assessment] = &[
         summary: "How good a stored model is on the rows of a query: precision, recall, accuracy, f1_score, log_loss and roc_auc of a \
                   classifier; davies_bouldin_index and mean_squared_distance of clusters; errors of a factorization of explicit feedback, \
                   mean_average_precision, mean_squared_error, normalized_discounted_cumulative_gain and average_rank of implicit feedback; \
-                  total_explained_variance_ratio of principal components. Rows whose label is NULL are left out.",
+                  total_explained_variance_ratio of principal components. Rows whose label is NULL are left out. Without a query: what was \
+                  found out at training, in a row for each fold or for each trial of a search; held-out rows whose label no row that was \
+                  learned from has are left out of that, and a notice says how many.",
         options: THRESHOLD,
         example: "SELECT * FROM ML.EVALUATE('churn', (SELECT * FROM customers))",
     },
@@ -591,8 +593,11 @@ pub struct Evaluation {
 pub struct Trial {
     /// The options that the search chose.
     pub options: Options,
-    /// How good the model was, unless it failed.
+    /// How good the model was beside those of the other trials, unless it failed.
     pub evaluation: Option<Evaluation>,
+    /// How good it was on the rows that are kept for a test, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Evaluation>,
     /// The loss after its last pass.
     pub loss: Option<f64>,
     /// Why it failed, if it did.
@@ -750,6 +755,15 @@ pub trait Model: Any + Debug + Send + Sync {
     /// The label that the model predicts, if it does: the column that a judgement needs besides the features.
     fn label(&self) -> Option<&str> {
         None
+    }
+
+    /// Which of these labels the model can be judged by, NULL among them; none: all of them. A classifier knows those that a row had which
+    /// it learned from.
+    ///
+    /// # Errors
+    /// The column is of another type than the label of training.
+    fn known_labels(&self, _labels: &ArrayRef) -> Result<Option<BooleanArray>> {
+        Ok(None)
     }
 
     /// The columns that a function such as `ML.EVALUATE` gives of this model, by the function's last word; none for a word that

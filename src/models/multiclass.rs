@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StructArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StructArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 
@@ -246,6 +246,10 @@ impl Model for MulticlassModel {
 
     fn label(&self) -> Option<&str> {
         Some(&self.labels.name)
+    }
+
+    fn known_labels(&self, labels: &ArrayRef) -> Result<Option<BooleanArray>> {
+        self.labels.known(labels).map(Some)
     }
 
     fn assess_fields(&self, word: &str) -> Option<Vec<FieldRef>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::{SortOptions, cast, concat, filter_record_batch, sort_to_indices};
+use datafusion::arrow::compute::{SortOptions, cast, concat, filter_record_batch, or, sort_to_indices};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
@@ -20,21 +20,32 @@ pub static SPLIT_OPTIONS: &[OptionSpec] = &[
         kind: OptionKind::Choice(&["no_split", "auto_split", "random", "custom", "seq"]),
         default: "'no_split' ('auto_split' in CREATE MODEL)",
         help: "Which rows are held out to judge the model: none; automatically none below 500 rows, a fifth to 50,000, else 10,000; by chance \
-               that repeats; those where data_split_col is true or NULL; the last ones along data_split_col.",
+               that repeats; those where data_split_col is true or NULL; the last ones along data_split_col. A search of options holds two \
+               parts out: its trials are compared by one, and ML.EVALUATE tells how good they are on the other, the test; automatically a \
+               tenth each.",
     },
     OptionSpec {
         name: "data_split_eval_fraction",
         aliases: &[],
         kind: OptionKind::Float { min: 0.0, max: 0.99 },
-        default: "0.2",
+        default: "0.2 (0.1 in a search, where data_split_test_fraction is not given either)",
         help: "The share of the rows that 'random' and 'seq' hold out.",
+    },
+    OptionSpec {
+        name: "data_split_test_fraction",
+        aliases: &[],
+        kind: OptionKind::Float { min: 0.0, max: 0.99 },
+        default: "0 (0.1 where data_split_eval_fraction is not given either)",
+        help: "The share of the rows that 'random' and 'seq' keep for the test in a search of options: 'seq' takes them before those of \
+               data_split_eval_fraction. Taken and without effect where no option is searched.",
     },
     OptionSpec {
         name: "data_split_col",
         aliases: &[],
         kind: OptionKind::Column,
         default: "none",
-        help: "The column that 'custom' (a boolean) and 'seq' split by; it is no feature.",
+        help: "The column that 'custom' (a boolean, or in a search a text that is 'TRAIN', 'EVAL' or 'TEST') and 'seq' split by; it is no \
+               feature.",
     },
     OptionSpec {
         name: "cross_validate",
@@ -52,27 +63,81 @@ const FEW_ROWS: usize = 500;
 const MANY_ROWS: usize = 50_000;
 const MOST_HELD_OUT: usize = 10_000;
 
+/// Where options are searched, 'auto_split' holds out such a share for each judgement.
+const SEARCH_SHARE: f64 = 0.1;
+
+/// The texts by which a column says what a row is for.
+const PARTS: [&str; 3] = ["TRAIN", "EVAL", "TEST"];
+
+/// How many of the rows are held out, as shares of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shares {
+    /// By which a model is judged, or the trials of a search are compared.
+    pub eval: f64,
+    /// Which are kept for the test.
+    pub test: f64,
+}
+
 /// How rows are split.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Split {
     /// By BigQuery ML's rule.
     Auto,
-    /// That share, by a hash of the rows' content.
-    Random(f64),
+    /// By its rule for a search of options.
+    AutoSearch,
+    /// Those shares, by a hash of the rows' content.
+    Random(Shares),
     /// Where that column is true or NULL.
     Custom(usize),
-    /// That share, the last ones along a column.
-    Sequential(f64, usize),
+    /// As that column says: `TRAIN`, `EVAL` or `TEST`.
+    Named(usize),
+    /// Those shares, the last ones along a column.
+    Sequential(Shares, usize),
+}
+
+/// The rows that teach nothing: which rows of each batch, or none.
+#[derive(Debug, Default, PartialEq)]
+pub struct HeldOut {
+    /// Those that judge a model, or that the trials of a search are compared by.
+    pub eval: Option<Vec<BooleanArray>>,
+    /// Those that are kept for the test.
+    pub test: Option<Vec<BooleanArray>>,
+}
+
+impl HeldOut {
+    fn new(eval: Vec<BooleanArray>, test: Vec<BooleanArray>) -> Self {
+        let some = |masks: Vec<BooleanArray>| masks.iter().any(|m| m.true_count() > 0).then_some(masks);
+        Self {
+            eval: some(eval),
+            test: some(test),
+        }
+    }
+
+    /// Both.
+    ///
+    /// # Errors
+    /// Arrow refuses.
+    pub fn all(&self) -> Result<Option<Vec<BooleanArray>>> {
+        Ok(match (&self.eval, &self.test) {
+            (Some(eval), Some(test)) => Some(
+                eval.iter()
+                    .zip(test)
+                    .map(|(a, b)| Ok(or(a, b)?))
+                    .collect::<Result<_>>()?,
+            ),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        })
+    }
 }
 
 impl Split {
-    /// What the options say of these columns; none for no split.
+    /// What the options say of these columns, where options of the model are searched or not; none for no split.
     ///
     /// # Errors
-    /// The column is missing, not there, or of a type that the method does not take.
-    pub fn of(function: &str, options: &Options, columns: &SchemaRef) -> Result<Option<Self>> {
+    /// The column is missing, not there, or of a type that the method does not take; the shares leave nothing to learn from.
+    pub fn of(function: &str, options: &Options, searched: bool, columns: &SchemaRef) -> Result<Option<Self>> {
         let method = options.text("data_split_method").unwrap_or("no_split");
-        let fraction = options.float("data_split_eval_fraction", 0.2);
+        let shares = Shares::of(function, options, searched)?;
         let column = || match options.text("data_split_col") {
             Some(name) => column_index(function, columns, name),
             None => Err(Error::request(format!(
@@ -80,21 +145,29 @@ impl Split {
             ))),
         };
         Ok(match method {
+            "auto_split" if searched => Some(Split::AutoSearch),
             "auto_split" => Some(Split::Auto),
-            "random" => Some(Split::Random(fraction)),
+            "random" => Some(Split::Random(shares)),
             "custom" => {
                 let column = column()?;
                 let field = columns.field(column);
-                if field.data_type() != &DataType::Boolean {
-                    return Err(Error::request(format!(
-                        "{function}: column '{}' of type {} cannot be the data_split_col of 'custom'; it takes a boolean",
-                        field.name(),
-                        field.data_type()
-                    )));
+                match field.data_type() {
+                    DataType::Boolean => Some(Split::Custom(column)),
+                    t if searched && is_text(t) => Some(Split::Named(column)),
+                    t => {
+                        let more = if searched {
+                            ", or the texts 'TRAIN', 'EVAL' and 'TEST'"
+                        } else {
+                            ""
+                        };
+                        return Err(Error::request(format!(
+                            "{function}: column '{}' of type {t} cannot be the data_split_col of 'custom'; it takes a boolean{more}",
+                            field.name()
+                        )));
+                    }
                 }
-                Some(Split::Custom(column))
             }
-            "seq" => Some(Split::Sequential(fraction, column()?)),
+            "seq" => Some(Split::Sequential(shares, column()?)),
             _ => None,
         })
     }
@@ -102,7 +175,7 @@ impl Split {
     /// The column that it looks at.
     pub fn column(&self) -> Option<usize> {
         match self {
-            Split::Custom(column) | Split::Sequential(_, column) => Some(*column),
+            Split::Custom(column) | Split::Named(column) | Split::Sequential(_, column) => Some(*column),
             _ => None,
         }
     }
@@ -112,29 +185,33 @@ impl Split {
     pub fn at(self, place: impl Fn(usize) -> usize) -> Self {
         match self {
             Split::Custom(column) => Split::Custom(place(column)),
-            Split::Sequential(fraction, column) => Split::Sequential(fraction, place(column)),
+            Split::Named(column) => Split::Named(place(column)),
+            Split::Sequential(shares, column) => Split::Sequential(shares, place(column)),
             other => other,
         }
     }
 
-    /// For each batch, which rows are held out; none if no row is.
+    /// Which rows are held out.
     ///
     /// # Errors
-    /// A spilled batch cannot be read, or a column's type has no order.
-    pub fn held_out(&self, rows: &dyn Rows) -> Result<Option<Vec<BooleanArray>>> {
+    /// A spilled batch cannot be read, a column's type has no order, or a text is none of those that say what a row is for.
+    pub fn held_out(&self, rows: &dyn Rows) -> Result<HeldOut> {
         let count = rows.row_count();
-        let share = |fraction: f64| (count as f64 * fraction).round() as usize;
-        let masks = match self {
-            Split::Custom(column) => (0..rows.batch_count())
-                .map(|index| {
-                    let batch = rows.batch(index)?;
-                    let marks = batch.column(*column).as_boolean();
-                    Ok((0..marks.len())
-                        .map(|i| Some(marks.is_null(i) || marks.value(i)))
-                        .collect())
-                })
-                .collect::<Result<Vec<BooleanArray>>>()?,
-            Split::Sequential(fraction, column) => {
+        match self {
+            Split::Custom(column) => {
+                let eval = (0..rows.batch_count())
+                    .map(|index| {
+                        let batch = rows.batch(index)?;
+                        let marks = batch.column(*column).as_boolean();
+                        Ok((0..marks.len())
+                            .map(|i| Some(marks.is_null(i) || marks.value(i)))
+                            .collect())
+                    })
+                    .collect::<Result<Vec<BooleanArray>>>()?;
+                Ok(HeldOut::new(eval, vec![]))
+            }
+            Split::Named(column) => named(rows, *column),
+            Split::Sequential(shares, column) => {
                 let columns = (0..rows.batch_count())
                     .map(|index| Ok(Arc::clone(rows.batch(index)?.column(*column))))
                     .collect::<Result<Vec<ArrayRef>>>()?;
@@ -144,19 +221,91 @@ impl Split {
                     nulls_first: true,
                 };
                 let sorted = sort_to_indices(&concat(&all)?, Some(order), None)?;
-                let mut marks = vec![false; count];
-                sorted.values()[count - share(*fraction)..]
-                    .iter()
-                    .for_each(|row| marks[*row as usize] = true);
-                cut(&marks, rows)
+                let (eval, test) = shares.counts(count);
+                let mut last = sorted.values().iter().rev().map(|row| *row as usize);
+                let mut marks = |wanted: usize| {
+                    let mut marks = vec![false; count];
+                    last.by_ref().take(wanted).for_each(|row| marks[row] = true);
+                    cut(&marks, rows)
+                };
+                Ok(HeldOut::new(marks(eval), marks(test)))
             }
-            Split::Auto if count < FEW_ROWS => return Ok(None),
-            Split::Auto if count > MANY_ROWS => by_hash(rows, MOST_HELD_OUT)?,
-            Split::Auto => by_hash(rows, share(0.2))?,
-            Split::Random(fraction) => by_hash(rows, share(*fraction))?,
-        };
-        Ok(masks.iter().any(|m| m.true_count() > 0).then_some(masks))
+            Split::Auto | Split::AutoSearch if count < FEW_ROWS => Ok(HeldOut::default()),
+            Split::Auto if count > MANY_ROWS => by_hash(rows, (MOST_HELD_OUT, 0)),
+            Split::Auto => by_hash(rows, Shares { eval: 0.2, test: 0.0 }.counts(count)),
+            Split::AutoSearch => by_hash(rows, Shares::SEARCH.counts(count)),
+            Split::Random(shares) => by_hash(rows, shares.counts(count)),
+        }
     }
+}
+
+impl Shares {
+    const SEARCH: Self = Self {
+        eval: SEARCH_SHARE,
+        test: SEARCH_SHARE,
+    };
+
+    fn of(function: &str, options: &Options, searched: bool) -> Result<Self> {
+        let given = |name: &str| options.get(name).is_some();
+        if searched && !given("data_split_eval_fraction") && !given("data_split_test_fraction") {
+            return Ok(Self::SEARCH);
+        }
+        let shares = Self {
+            eval: options.float("data_split_eval_fraction", 0.2),
+            test: if searched {
+                options.float("data_split_test_fraction", 0.0)
+            } else {
+                0.0
+            },
+        };
+        if shares.eval + shares.test > 0.99 {
+            return Err(Error::request(format!(
+                "{function}: data_split_eval_fraction and data_split_test_fraction are {} together, which leaves nothing to learn from; give \
+                 less",
+                shares.eval + shares.test
+            )));
+        }
+        Ok(shares)
+    }
+
+    /// Of so many rows, how many judge and how many are kept for the test.
+    fn counts(self, count: usize) -> (usize, usize) {
+        let eval = (count as f64 * self.eval).round() as usize;
+        let test = (count as f64 * self.test).round() as usize;
+        (eval.min(count), test.min(count - eval.min(count)))
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, value) => is_text(value),
+        other => other.is_string(),
+    }
+}
+
+/// What a column says that each row is for.
+fn named(rows: &dyn Rows, column: usize) -> Result<HeldOut> {
+    let [mut eval, mut test] = [vec![], vec![]];
+    for index in 0..rows.batch_count() {
+        let texts = cast(rows.batch(index)?.column(column), &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>();
+        let part = |text: Option<&str>| {
+            PARTS
+                .iter()
+                .position(|p| text.is_some_and(|t| t.eq_ignore_ascii_case(p)))
+        };
+        if let Some(other) = texts.iter().find(|text| part(*text).is_none()) {
+            return Err(Error::data(format!(
+                "column '{}' is {} in a row, and as the data_split_col of a search it says of each row 'TRAIN', 'EVAL' or 'TEST'",
+                rows.schema().field(column).name(),
+                other.map_or("NULL".into(), |text| format!("'{text}'"))
+            )));
+        }
+        let marks = |wanted: usize| texts.iter().map(|text| Some(part(text) == Some(wanted))).collect();
+        eval.push(marks(1));
+        test.push(marks(2));
+    }
+    Ok(HeldOut::new(eval, test))
 }
 
 /// Marks of all rows as masks of the batches.
@@ -189,14 +338,21 @@ pub fn folds(rows: &dyn Rows, count: usize) -> Result<Vec<Vec<BooleanArray>>> {
         .collect())
 }
 
-/// The rows with the lowest hashes of their content, `wanted` of them: the same whatever the order of the rows.
-fn by_hash(rows: &dyn Rows, wanted: usize) -> Result<Vec<BooleanArray>> {
+/// The rows with the lowest hashes of their content, the same whatever the order of the rows: the first `wanted` judge, the next are kept
+/// for the test.
+fn by_hash(rows: &dyn Rows, wanted: (usize, usize)) -> Result<HeldOut> {
     let hashes = content_hashes(rows)?;
     let mut sorted = hashes.clone();
     sorted.sort_unstable();
-    let limit = wanted.checked_sub(1).map(|last| sorted[last.min(sorted.len() - 1)]);
-    let marks: Vec<bool> = hashes.iter().map(|h| limit.is_some_and(|limit| *h <= limit)).collect();
-    Ok(cut(&marks, rows))
+    let limit = |wanted: usize| sorted[..wanted.min(sorted.len())].last();
+    let (eval, both) = (limit(wanted.0), limit(wanted.0 + wanted.1));
+    let judges = |hash: &u64| eval.is_some_and(|limit| hash <= limit);
+    let eval: Vec<bool> = hashes.iter().map(judges).collect();
+    let test: Vec<bool> = hashes
+        .iter()
+        .map(|h| !judges(h) && both.is_some_and(|limit| h <= limit))
+        .collect();
+    Ok(HeldOut::new(cut(&eval, rows), cut(&test, rows)))
 }
 
 /// A number whose every bit depends on every bit of `x`, half and half (the finalizer of SplitMix64: Steele, Lea & Flood, *Fast splittable
@@ -328,9 +484,22 @@ mod tests {
         MemoryRows::new(batch.schema(), batches)
     }
 
+    fn shares(eval: f64, test: f64) -> Shares {
+        Shares { eval, test }
+    }
+
+    fn random(eval: f64) -> Split {
+        Split::Random(shares(eval, 0.0))
+    }
+
     /// The numbers of the rows that are held out, sorted.
     fn held(split: Split, rows: &MemoryRows) -> Vec<i64> {
-        let Some(marks) = split.held_out(rows).unwrap() else {
+        numbers(split.held_out(rows).unwrap().all().unwrap(), rows)
+    }
+
+    /// The numbers of the rows that are marked, sorted.
+    fn numbers(marks: Option<Vec<BooleanArray>>, rows: &MemoryRows) -> Vec<i64> {
+        let Some(marks) = marks else {
             return vec![];
         };
         let all = SelectedRows::new(rows, Some(&marks), true, vec![0]).unwrap();
@@ -359,12 +528,12 @@ mod tests {
 
     #[test]
     fn chance_repeats_whatever_the_order_of_the_rows() {
-        let some = held(Split::Random(0.3), &rows(0..1000));
+        let some = held(random(0.3), &rows(0..1000));
         assert_eq!(some.len(), 300);
-        assert_eq!(some, held(Split::Random(0.3), &rows((0..1000).rev())));
+        assert_eq!(some, held(random(0.3), &rows((0..1000).rev())));
         // By chance, not by the order.
         assert!(some[0] < 20 && some[299] > 980);
-        assert!(held(Split::Random(0.0), &rows(0..1000)).is_empty());
+        assert!(held(random(0.0), &rows(0..1000)).is_empty());
     }
 
     #[test]
@@ -411,7 +580,7 @@ mod tests {
             );
         };
         for fraction in [0.02, 0.05, 0.1, 0.2, 0.5, 0.9] {
-            let marks = Split::Random(fraction).held_out(&rows).unwrap().unwrap();
+            let marks = random(fraction).held_out(&rows).unwrap().eval.unwrap();
             near(&marks[0], &format!("{fraction}"));
         }
         let all = folds(&rows, 10).unwrap();
@@ -422,7 +591,7 @@ mod tests {
     #[test]
     fn copies_of_a_row_are_not_all_held_out() {
         let few = rows((0..1000).map(|n| n % 4));
-        let marks = Split::Random(0.2).held_out(&few).unwrap().unwrap();
+        let marks = random(0.2).held_out(&few).unwrap().eval.unwrap();
         assert_eq!(marks.iter().map(BooleanArray::true_count).sum::<usize>(), 200);
         let learned_from = SelectedRows::new(&few, Some(&marks), false, vec![0]).unwrap();
         let mut left = [0; 4];
@@ -441,8 +610,89 @@ mod tests {
         let custom = held(Split::Custom(2), &rows(0..40));
         let expected: Vec<i64> = (0..40).filter(|n| n % 5 == 0 || n % 4 == 0).collect();
         assert_eq!(custom, expected);
-        let last = held(Split::Sequential(0.25, 0), &rows((0..40).rev()));
+        let last = held(Split::Sequential(shares(0.25, 0.0), 0), &rows((0..40).rev()));
         assert_eq!(last, (30..40).collect::<Vec<i64>>());
+    }
+
+    #[test]
+    fn a_search_keeps_rows_for_a_test() {
+        let all = rows(0..1000);
+        let parts = |split: Split| {
+            let parts = split.held_out(&all).unwrap();
+            (numbers(parts.eval, &all), numbers(parts.test, &all))
+        };
+        let (eval, test) = parts(Split::AutoSearch);
+        assert_eq!((eval.len(), test.len()), (100, 100));
+        assert!(eval.iter().all(|n| !test.contains(n)));
+        // The rows that judge are those that judge without a test.
+        assert_eq!(eval, held(random(0.1), &all));
+        assert_eq!(held(Split::AutoSearch, &rows(0..499)), Vec::<i64>::new());
+        let (eval, test) = parts(Split::Sequential(shares(0.2, 0.1), 0));
+        assert_eq!(
+            (eval, test),
+            ((800..1000).collect::<Vec<i64>>(), (700..800).collect::<Vec<i64>>())
+        );
+    }
+
+    #[test]
+    fn a_text_says_what_each_row_is_for() {
+        let of = |texts: Vec<Option<&str>>| {
+            let columns: Vec<(&str, ArrayRef)> = vec![
+                ("n", Arc::new(Int64Array::from_iter_values(0..texts.len() as i64))),
+                ("part", Arc::new(StringArray::from(texts))),
+            ];
+            let batch =
+                RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+            MemoryRows::new(batch.schema(), vec![batch])
+        };
+        let all = of(vec![
+            Some("TRAIN"),
+            Some("test"),
+            Some("EVAL"),
+            Some("Train"),
+            Some("TEST"),
+        ]);
+        let parts = Split::Named(1).held_out(&all).unwrap();
+        assert_eq!(
+            (numbers(parts.eval, &all), numbers(parts.test, &all)),
+            (vec![2], vec![1, 4])
+        );
+        for (text, shown) in [(Some("VALIDATE"), "'VALIDATE'"), (None, "NULL")] {
+            let error = Split::Named(1)
+                .held_out(&of(vec![Some("TRAIN"), text]))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("column 'part' is {shown} in a row")), "{error}");
+        }
+    }
+
+    #[test]
+    fn shares_leave_something_to_learn_from() {
+        let schema = rows(0..4).schema();
+        let of = |named: &[(&str, f64)], searched: bool| {
+            let mut named: Vec<_> = named
+                .iter()
+                .map(|(k, v)| ((*k).to_string(), crate::options::Value::Float(*v)))
+                .collect();
+            named.push(("data_split_method".into(), crate::options::Value::Text("random".into())));
+            Split::of(
+                "ML.TRAIN",
+                &Options::parse("ML.TRAIN", SPLIT_OPTIONS, named).unwrap(),
+                searched,
+                &schema,
+            )
+        };
+        let (eval, test) = ("data_split_eval_fraction", "data_split_test_fraction");
+        assert_eq!(of(&[], true).unwrap(), Some(Split::Random(shares(0.1, 0.1))));
+        assert_eq!(of(&[], false).unwrap(), Some(random(0.2)));
+        assert_eq!(of(&[(eval, 0.3)], true).unwrap(), Some(random(0.3)));
+        assert_eq!(
+            of(&[(eval, 0.3), (test, 0.2)], true).unwrap(),
+            Some(Split::Random(shares(0.3, 0.2)))
+        );
+        assert_eq!(of(&[(eval, 0.3), (test, 0.2)], false).unwrap(), Some(random(0.3)));
+        let error = of(&[(eval, 0.5), (test, 0.5)], true).unwrap_err().to_string();
+        assert!(error.contains("leaves nothing to learn from"), "{error}");
     }
 
     #[test]
@@ -456,6 +706,7 @@ mod tests {
             Split::of(
                 "ML.TRAIN",
                 &Options::parse("ML.TRAIN", SPLIT_OPTIONS, named).unwrap(),
+                false,
                 &schema,
             )
         };

@@ -65,8 +65,9 @@ pub(crate) fn topics() -> Vec<Topic> {
         ),
         topic(
             "EXPORT MODEL",
-            "EXPORT MODEL name OPTIONS (uri = '…')",
-            "Copies a model to another store: a folder, or an s3://, gs:// or az:// URL.",
+            "EXPORT MODEL name OPTIONS (uri = '…' [, trial_id = 3])",
+            "Copies a model to another store: a folder, or an s3://, gs:// or az:// URL. Of a search: with the models of all trials, or as a \
+             model of its own that of one trial.",
             "EXPORT MODEL churn OPTIONS (uri = '/tmp/models')",
         ),
         topic(
@@ -372,8 +373,9 @@ async fn alter_model(ctx: &SessionContext, alter: &AlterModel) -> Result<DataFra
         let value = option.value.text().unwrap_or_else(|| option.value.sql());
         training.properties.insert((*property).into(), value);
     }
+    let trials = store.trials_of(&loaded).await?;
     let version = store
-        .save(&name, loaded.model.as_ref(), &manifest.options, &training)
+        .save_search(&name, loaded.model.as_ref(), &manifest.options, &training, trials)
         .await?;
     answer(
         ctx,
@@ -404,15 +406,26 @@ async fn drop_model(ctx: &SessionContext, drop: &DropModel) -> Result<DataFrame,
 async fn export_model(ctx: &SessionContext, export: &ExportModel) -> Result<DataFrame, DataFusionError> {
     let (session, settings) = session(ctx)?;
     let (name, version) = named(&export.model)?;
-    let loaded = session.store(&settings)?.load(&name, version).await?;
+    let store = session.store(&settings)?;
+    let trial = exported_trial(export)?;
+    let loaded = store.load_trial(&name, version, trial).await?;
     let elsewhere = crate::settings::Settings {
         store: export.uri.clone(),
         ..settings
     };
     let manifest = &loaded.manifest;
+    let mut training = manifest.training.clone();
+    let trials = match trial {
+        // A model like one that no search gave.
+        Some(_) => {
+            training.trials.clear();
+            Arc::default()
+        }
+        None => store.trials_of(&loaded).await?,
+    };
     let version = session
         .store(&elsewhere)?
-        .save(&name, loaded.model.as_ref(), &manifest.options, &manifest.training)
+        .save_search(&name, loaded.model.as_ref(), &manifest.options, &training, trials)
         .await?;
     answer(
         ctx,
@@ -422,6 +435,22 @@ async fn export_model(ctx: &SessionContext, export: &ExportModel) -> Result<Data
             ("version", Arc::new(Int64Array::from(vec![version as i64]))),
         ],
     )
+}
+
+/// The trial whose model is to be exported, if one is named.
+fn exported_trial(export: &ExportModel) -> Result<Option<u64>, DataFusionError> {
+    let named = export.options.iter().find(|o| o.name.eq_ignore_ascii_case("trial_id"));
+    let Some(option) = named else {
+        return Ok(None);
+    };
+    match option.value.sql().parse() {
+        Ok(id) => Ok(Some(id)),
+        Err(_) => Err(Error::request(format!(
+            "EXPORT MODEL: option 'trial_id' takes the number of a trial, from 1, not {}; ML.TRIAL_INFO lists them",
+            option.value.sql()
+        ))
+        .into()),
+    }
 }
 
 /// What a model's manifest says, a row for each property.
@@ -448,6 +477,11 @@ async fn describe_model(ctx: &SessionContext, describe: &DescribeModel) -> Resul
             .iter()
             .map(|(name, value)| (format!("option {name}"), value.to_string())),
     );
+    if let Some(best) = m.trial() {
+        let kept: Vec<String> = m.trial_ids().iter().map(u64::to_string).collect();
+        rows.push(("optimal trial".into(), best.to_string()));
+        rows.push(("trials with a model".into(), kept.join(", ")));
+    }
     rows.extend(m.training.properties.clone());
     rows.extend(m.training.notices.iter().map(|n| ("notice".to_string(), n.clone())));
     let (properties, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();

@@ -1,15 +1,21 @@
 //! The files of a stored model: a manifest in JSON and a Parquet file for each of its tables.
 
+use std::fmt;
+use std::sync::Arc;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
+use datafusion::execution::SpillFile;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::reader::ChunkReader;
-use object_store::PutPayload;
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, PutPayloadMut};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
@@ -53,6 +59,12 @@ pub struct Manifest {
     pub training: TrainingInfo,
     /// The files of [`Parts::tables`](crate::models::Parts::tables).
     pub parts: Vec<PartFile>,
+    /// Which trial of a search this is the model of, if it is not the one that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_id: Option<u64>,
+    /// The manifests of the models of a search's other trials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialFile>,
     /// SHA-256 of the manifest file, in hexadecimal, taken with 64 zeros in this place.
     pub checksum: String,
 }
@@ -70,6 +82,15 @@ pub struct PartFile {
     pub byte_count: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+}
+
+/// The manifest of a trial's model, beside that of the search's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialFile {
+    /// Which trial, from 1.
+    pub trial_id: u64,
+    /// The file's name.
+    pub file: String,
 }
 
 /// Why a manifest cannot be used.
@@ -129,6 +150,7 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
             .iter()
             .map(|t| Trial {
                 evaluation: t.evaluation.as_ref().map(finite_metrics),
+                test: t.test.as_ref().map(finite_metrics),
                 loss: t.loss.filter(|l| l.is_finite()),
                 ..t.clone()
             })
@@ -151,6 +173,19 @@ pub(super) fn finite(info: &TrainingInfo) -> TrainingInfo {
 }
 
 impl Manifest {
+    /// The trial that it is the model of, if options were searched.
+    pub fn trial(&self) -> Option<u64> {
+        let optimal = || self.training.trials.iter().position(|t| t.is_optimal);
+        self.trial_id.or_else(|| optimal().map(|at| at as u64 + 1))
+    }
+
+    /// The trials of a search that left a model, ascending.
+    pub fn trial_ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.trials.iter().map(|t| t.trial_id).chain(self.trial()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The file, and the manifest as it is read back from it.
     ///
     /// # Errors
@@ -298,14 +333,36 @@ fn restore_fractions(value: &mut Value) {
     }
 }
 
+/// Where a file is until it is stored.
+pub(super) enum Kept {
+    Memory(PutPayload),
+    /// A temporary file of so many bytes.
+    Disk(Arc<dyn SpillFile>, usize),
+    /// A file of a store, of so many bytes.
+    Stored(Arc<dyn ObjectStore>, Path, usize),
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, bytes) = match self {
+            Kept::Memory(payload) => ("Memory", payload.content_length()),
+            Kept::Disk(_, bytes) => ("Disk", *bytes),
+            Kept::Stored(_, _, bytes) => ("Stored", *bytes),
+        };
+        f.debug_tuple(place).field(&bytes).finish()
+    }
+}
+
 /// A table as a Parquet file, to be stored under a name that no other writer will choose.
 #[derive(Debug)]
 pub(super) struct EncodedPart {
     name: String,
+    /// What the file's name begins with.
+    stem: String,
     row_count: u64,
     sha256: String,
     /// The file.
-    pub payload: PutPayload,
+    pub kept: Kept,
 }
 
 impl EncodedPart {
@@ -313,9 +370,10 @@ impl EncodedPart {
         encode(table)
             .map(|bytes| Self {
                 name: name.into(),
+                stem: name.into(),
                 row_count: table.num_rows() as u64,
                 sha256: hex_sha256(&bytes),
-                payload: bytes.into(),
+                kept: Kept::Memory(bytes.into()),
             })
             .map_err(|e| {
                 Error::model(format!(
@@ -325,15 +383,66 @@ impl EncodedPart {
             })
     }
 
+    /// A part of trial `trial` as it is stored at `path`.
+    pub(super) fn stored(part: &PartFile, trial: u64, store: Arc<dyn ObjectStore>, path: Path) -> Self {
+        Self {
+            name: part.name.clone(),
+            stem: format!("trial-{trial}-{}", part.name),
+            row_count: part.row_count,
+            sha256: part.sha256.clone(),
+            kept: Kept::Stored(store, path, usize::try_from(part.byte_count).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// The same file for a table of another name.
+    pub(super) fn named(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
+    /// How much memory it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.kept {
+            Kept::Memory(payload) => payload.content_length(),
+            Kept::Disk(..) | Kept::Stored(..) => 0,
+        }
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// They cannot be read from where they are.
+    pub(super) async fn payload(&self) -> object_store::Result<PutPayload> {
+        match &self.kept {
+            Kept::Memory(payload) => Ok(payload.clone()),
+            Kept::Stored(store, path, _) => Ok(store.get(path).await?.bytes().await?.into()),
+            Kept::Disk(file, _) => {
+                let unread = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+                    store: "temporary file",
+                    source,
+                };
+                let mut pieces = file.read_stream().map_err(|e| unread(e.into()))?;
+                let mut bytes = PutPayloadMut::new();
+                while let Some(piece) = pieces.next().await {
+                    bytes.push(piece.map_err(|e| unread(e.into()))?);
+                }
+                Ok(bytes.freeze())
+            }
+        }
+    }
+
     /// Its entry in the manifest, with a fresh file name.
     pub(super) fn entry(&self) -> PartFile {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-        let stem: String = self.name.chars().map(plain).collect();
+        let stem: String = self.stem.chars().map(plain).collect();
+        let byte_count = match &self.kept {
+            Kept::Memory(payload) => payload.content_length(),
+            Kept::Disk(_, bytes) | Kept::Stored(_, _, bytes) => *bytes,
+        };
         PartFile {
             name: self.name.clone(),
             file: format!("{stem}-{}.parquet", Uuid::new_v4()),
             row_count: self.row_count,
-            byte_count: self.payload.content_length() as u64,
+            byte_count: byte_count as u64,
             sha256: self.sha256.clone(),
         }
     }
@@ -394,8 +503,6 @@ fn decode<B: ChunkReader + 'static>(bytes: B) -> Result<RecordBatch, ParquetErro
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{
         ArrayRef, FixedSizeListArray, Float32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray,
     };
@@ -446,7 +553,16 @@ mod tests {
                 ..TrainingInfo::default()
             },
             parts: vec![],
+            trial_id: None,
+            trials: vec![],
             checksum: String::new(),
+        }
+    }
+
+    fn memory(part: &EncodedPart) -> &PutPayload {
+        match &part.kept {
+            Kept::Memory(payload) => payload,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -579,7 +695,7 @@ mod tests {
         let table = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
         for table in [table.clone(), table.slice(1, 2), table.slice(0, 0)] {
             let encoded = EncodedPart::new("t", &table).unwrap();
-            let bytes: Vec<u8> = encoded.payload.iter().flat_map(|b| b.iter().copied()).collect();
+            let bytes: Vec<u8> = memory(&encoded).iter().flat_map(|b| b.iter().copied()).collect();
             let payload = PutPayload::from(bytes).into_iter().next().unwrap();
             assert_eq!(decode_part(&encoded.entry(), payload).unwrap(), table);
         }
@@ -590,7 +706,7 @@ mod tests {
         let table =
             RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef)]).unwrap();
         let encoded = EncodedPart::new("t", &table).unwrap();
-        let (entry, bytes) = (encoded.entry(), encoded.payload.iter().next().unwrap().clone());
+        let (entry, bytes) = (encoded.entry(), memory(&encoded).iter().next().unwrap().clone());
         assert!(
             decode_part(&entry, bytes.slice(..bytes.len() - 1))
                 .unwrap_err()

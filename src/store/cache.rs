@@ -37,6 +37,8 @@ struct Key {
     name: String,
     version: u64,
     stamp: Stamp,
+    /// Which trial of a search, if one was named.
+    trial: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl ModelCache {
     /// As [`ModelStore::load`].
     pub fn get(&self, store: &ModelStore, name: &str, version: Option<u64>) -> Result<Arc<LoadedModel>> {
         let name = check_name(name)?;
-        background::wait(self.clone().fetch(store.clone(), name, version))
+        background::wait(self.clone().fetch(store.clone(), name, version, None))
     }
 
     /// As [`ModelCache::get`], without blocking.
@@ -61,20 +63,45 @@ impl ModelCache {
     /// As [`ModelStore::load`].
     pub async fn get_async(&self, store: &ModelStore, name: &str, version: Option<u64>) -> Result<Arc<LoadedModel>> {
         let name = check_name(name)?;
-        background::run(self.clone().fetch(store.clone(), name, version)).await
+        background::run(self.clone().fetch(store.clone(), name, version, None)).await
     }
 
-    async fn fetch(self, store: ModelStore, name: String, version: Option<u64>) -> Result<Arc<LoadedModel>> {
+    /// As [`ModelCache::get`], of the model of one trial of a search.
+    ///
+    /// # Errors
+    /// As [`ModelStore::load`]; there is no such trial, or it left no model.
+    pub(crate) fn get_trial(
+        &self,
+        store: &ModelStore,
+        name: &str,
+        version: Option<u64>,
+        trial: u64,
+    ) -> Result<Arc<LoadedModel>> {
+        let name = check_name(name)?;
+        background::wait(self.clone().fetch(store.clone(), name, version, Some(trial)))
+    }
+
+    async fn fetch(
+        self,
+        store: ModelStore,
+        name: String,
+        version: Option<u64>,
+        trial: Option<u64>,
+    ) -> Result<Arc<LoadedModel>> {
         let found = store.inner.find(&name, version).await?;
         let key = Key {
             store_id: store.inner.id,
             name,
             version: found.version,
             stamp: found.stamp,
+            trial,
         };
         let cell = self.cell(&key);
         let model = cell
-            .get_or_try_init(|| async { store.inner.read_model(&key.name, key.version).await.map(Arc::new) })
+            .get_or_try_init(|| async {
+                let model = store.inner.read_model(&key.name, key.version, key.trial);
+                model.await.map(Arc::new)
+            })
             .await
             .map(Arc::clone);
         self.trim();
@@ -134,6 +161,7 @@ mod tests {
             name: "m".into(),
             version,
             stamp: Stamp::default(),
+            trial: None,
         };
         for version in 0..MAX_MODELS as u64 + 1 {
             cache.cell(&key(version));

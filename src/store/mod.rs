@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <store>/<name>/<version>/<part>-<uuid>.parquet     the model's tables
+//! <store>/<name>/<version>/trial-<n>-<uuid>.json     the model of another trial of a search: a manifest, its tables beside it
 //! <store>/<name>/<version>/manifest.json             written last, and only where there is none: the commit
 //! ```
 //!
@@ -13,6 +14,7 @@ mod artefact;
 mod background;
 mod cache;
 mod location;
+mod trials;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,10 +32,11 @@ use crate::error::{Error, Result, list, nearest};
 use crate::models::{Artefact, Model, Parts, TrainingInfo, model_type};
 use crate::options::Options;
 
-pub use artefact::{FORMAT_VERSION, Manifest, PartFile};
+pub use artefact::{FORMAT_VERSION, Manifest, PartFile, TrialFile};
 pub use cache::ModelCache;
+pub(crate) use trials::TrialModel;
 
-use artefact::{EncodedPart, MANIFEST_FILE, Unreadable, decode_part, finite, now};
+use artefact::{EncodedPart, MANIFEST_FILE, Unreadable, decode_part};
 
 /// The location of a store in memory.
 const MEMORY: &str = "memory";
@@ -185,23 +188,7 @@ impl ModelStore {
     /// # Errors
     /// The name is not plain, or the store refuses; what was stored before is as it was.
     pub async fn save(&self, name: &str, model: &dyn Model, options: &Options, info: &TrainingInfo) -> Result<u64> {
-        let Parts { tables, settings } = model.parts()?;
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            library_version: env!("CARGO_PKG_VERSION").into(),
-            name: check_name(name)?,
-            version: 0,
-            model_type: model.model_type().into(),
-            created_at: now(),
-            features: model.feature_columns().to_vec(),
-            options: options.clone(),
-            settings,
-            training: finite(info),
-            parts: vec![],
-            checksum: String::new(),
-        };
-        let inner = Arc::clone(&self.inner);
-        background::run(async move { inner.save(manifest, tables).await }).await
+        self.save_search(name, model, options, info, Arc::default()).await
     }
 
     /// Reads a model: that version of it, or the newest.
@@ -211,8 +198,7 @@ impl ModelStore {
     /// format; or the store does not answer.
     pub async fn load(&self, name: &str, version: Option<u64>) -> Result<LoadedModel> {
         let name = check_name(name)?;
-        let inner = Arc::clone(&self.inner);
-        background::run(async move { inner.load(&name, version).await }).await
+        self.load_trial(&name, version, None).await
     }
 
     /// As [`ModelStore::load`], for callers that cannot await: it blocks the calling thread, within a runtime or without.
@@ -222,7 +208,10 @@ impl ModelStore {
     pub fn load_blocking(&self, name: &str, version: Option<u64>) -> Result<Arc<LoadedModel>> {
         let name = check_name(name)?;
         let inner = Arc::clone(&self.inner);
-        background::wait(async move { inner.load(&name, version).await.map(Arc::new) })
+        background::wait(async move {
+            let found = inner.find(&name, version).await?;
+            inner.read_model(&name, found.version, None).await.map(Arc::new)
+        })
     }
 
     /// The newest version of a model; none if there is no such model.
@@ -516,14 +505,13 @@ impl Inner {
         }
     }
 
-    async fn load(&self, name: &str, version: Option<u64>) -> Result<LoadedModel> {
-        let found = self.find(name, version).await?;
-        self.read_model(name, found.version).await
-    }
-
-    async fn read_manifest(&self, name: &str, version: u64) -> Result<Manifest> {
-        let bytes = match self.store.get(&self.manifest_path(name, version)?).await {
+    /// The manifest `file` of a version: the model's own, or that of a trial's model.
+    async fn read_manifest(&self, name: &str, version: u64, file: &str) -> Result<Manifest> {
+        let corrupt = |why: &str| self.corrupt(name, version, file, why);
+        let part = PathPart::parse(file).map_err(|_| corrupt("has a name that is none"))?;
+        let bytes = match self.store.get(&self.version_folder(name, version)?.join(part)).await {
             Ok(answer) => answer.bytes().await.map_err(|e| self.unread(e))?,
+            Err(object_store::Error::NotFound { .. }) if file != MANIFEST_FILE => return Err(corrupt("is missing")),
             Err(object_store::Error::NotFound { .. }) => return Err(self.missing_version(name, version).await),
             Err(e) => return Err(self.unread(e)),
         };
@@ -534,7 +522,7 @@ impl Inner {
                 version,
                 ..manifest
             }),
-            Err(Unreadable::Corrupt(why)) => Err(self.corrupt(name, version, MANIFEST_FILE, &why)),
+            Err(Unreadable::Corrupt(why)) => Err(corrupt(&why)),
             Err(Unreadable::Newer(format)) => Err(Error::model(format!(
                 "model '{name}' was written by a newer version of datafusion-ml (format {format}; this one reads up to \
                  {FORMAT_VERSION}); upgrade datafusion-ml to use it"
@@ -542,10 +530,15 @@ impl Inner {
         }
     }
 
+    fn part_path(&self, name: &str, version: u64, part: &PartFile) -> Result<Path> {
+        let file = PathPart::parse(&part.file)
+            .map_err(|_| self.corrupt(name, version, &part.file, "has a name that is none"))?;
+        Ok(self.version_folder(name, version)?.join(file))
+    }
+
     async fn read_part(&self, name: &str, version: u64, part: &PartFile) -> Result<(String, RecordBatch)> {
         let corrupt = |why: &str| self.corrupt(name, version, &part.file, why);
-        let file = PathPart::parse(&part.file).map_err(|_| corrupt("has a name that is none"))?;
-        let bytes = match self.store.get(&self.version_folder(name, version)?.join(file)).await {
+        let bytes = match self.store.get(&self.part_path(name, version, part)?).await {
             Ok(answer) => answer.bytes().await.map_err(|e| self.unread(e))?,
             Err(object_store::Error::NotFound { .. }) => return Err(corrupt("is missing")),
             Err(e) => return Err(self.unread(e)),
@@ -557,8 +550,14 @@ impl Inner {
         Ok((part.name.clone(), table))
     }
 
-    async fn read_model(&self, name: &str, version: u64) -> Result<LoadedModel> {
-        let manifest = self.read_manifest(name, version).await?;
+    /// Reads a version of a model, or the model of one of its trials.
+    async fn read_model(&self, name: &str, version: u64, trial: Option<u64>) -> Result<LoadedModel> {
+        let mut manifest = self.read_manifest(name, version, MANIFEST_FILE).await?;
+        if let Some(trial) = trial
+            && let Some(own) = self.trial_manifest(&manifest, trial).await?
+        {
+            manifest = own;
+        }
         let kind = model_type(&manifest.model_type).map_err(|_| {
             Error::model(format!(
                 "model '{name}' is of type '{}', which this version of datafusion-ml does not know; upgrade datafusion-ml to \
@@ -589,7 +588,7 @@ impl Inner {
         ModelEntry {
             name: name.into(),
             version,
-            manifest: self.read_manifest(name, version).await,
+            manifest: self.read_manifest(name, version, MANIFEST_FILE).await,
         }
     }
 
@@ -609,7 +608,12 @@ impl Inner {
 
     // Writing.
 
-    async fn save(&self, mut manifest: Manifest, tables: Vec<(String, RecordBatch)>) -> Result<u64> {
+    async fn save(
+        &self,
+        mut manifest: Manifest,
+        tables: Vec<(String, RecordBatch)>,
+        trials: &[TrialModel],
+    ) -> Result<u64> {
         let parts: Vec<EncodedPart> = background::compute(move || {
             tables
                 .iter()
@@ -622,25 +626,35 @@ impl Inner {
             // After a lost race, never the same version again, whatever the listing says.
             manifest.version = newest.max(manifest.version) + 1;
             manifest.parts = parts.iter().map(EncodedPart::entry).collect();
-            if self.write_version(&manifest, &parts).await? {
+            if self.write_version(&mut manifest, &parts, trials).await? {
                 return Ok(manifest.version);
             }
         }
     }
 
-    /// Writes the parts, then the manifest. False: another writer has the version, and nothing of ours is left.
-    async fn write_version(&self, manifest: &Manifest, parts: &[EncodedPart]) -> Result<bool> {
+    /// Writes the trials' models and the parts, then the manifest. False: another writer has the version, and nothing of ours is left.
+    async fn write_version(
+        &self,
+        manifest: &mut Manifest,
+        parts: &[EncodedPart],
+        trials: &[TrialModel],
+    ) -> Result<bool> {
         let folder = self.version_folder(&manifest.name, manifest.version)?;
-        let file = manifest.to_file()?;
+        // What cannot be written is known before anything is.
+        manifest.to_file()?;
         let mut written = vec![];
-        for (entry, part) in manifest.parts.iter().zip(parts) {
-            let path = folder.clone().join(entry.file.as_str());
-            written.push(path.clone());
-            if let Err(e) = self.put_part(&path, &part.payload).await {
+        let before = async {
+            self.write_trials(manifest, trials, &mut written).await?;
+            self.write_parts(manifest, parts, &mut written).await?;
+            manifest.to_file()
+        };
+        let file = match before.await {
+            Ok(file) => file,
+            Err(e) => {
                 self.remove(written).await;
-                return Err(self.unwritten(&manifest.name, e));
+                return Err(e);
             }
-        }
+        };
         match self.commit(&folder.join(MANIFEST_FILE), file).await {
             Ok(true) => Ok(true),
             Ok(false) => {
@@ -650,6 +664,18 @@ impl Inner {
             // The manifest may be there, or come to be, without our knowing: its parts must stay.
             Err(e) => Err(self.unwritten(&manifest.name, e)),
         }
+    }
+
+    /// Writes the parts of a manifest; `written` gets the files.
+    async fn write_parts(&self, manifest: &Manifest, parts: &[EncodedPart], written: &mut Vec<Path>) -> Result<()> {
+        let folder = self.version_folder(&manifest.name, manifest.version)?;
+        for (entry, part) in manifest.parts.iter().zip(parts) {
+            let path = folder.clone().join(entry.file.as_str());
+            written.push(path.clone());
+            let put = async { self.put_part(&path, &part.payload().await?).await };
+            put.await.map_err(|e| self.unwritten(&manifest.name, e))?;
+        }
+        Ok(())
     }
 
     async fn put_part(&self, path: &Path, payload: &PutPayload) -> object_store::Result<()> {

@@ -1,4 +1,4 @@
-//! `FROM ML.EVALUATE('model', (query))`, `ML.CONFUSION_MATRIX(…)`, `ML.ROC_CURVE(…)`: how good a stored model is.
+//! `FROM ML.EVALUATE('model' [, (query)])`, `ML.CONFUSION_MATRIX(…)`, `ML.ROC_CURVE(…)`: how good a stored model is.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
 use super::inputs::ModelInputs;
+use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
 use crate::exec::{AnswerExec, AssessJob};
 use crate::metrics::spread::{mean, sample_deviation};
-use crate::models::{ASSESSMENTS, Assessment, Evaluation, field};
+use crate::models::{ASSESSMENTS, Assessment, Evaluation, Trial, field};
 use crate::options::{OptionSpec, Options};
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
@@ -38,17 +39,18 @@ impl RelationFunction for Assess {
             options,
             ..
         } = self.0;
+        let trial = trials::take(&mut arguments)?;
         if arguments.positional_count() == 1 {
             return match *word {
-                "EVALUATE" => own_evaluation(arguments, context),
-                _ => own_judgement(word, arguments, context),
+                "EVALUATE" => own_evaluation(arguments, trial, context),
+                _ => own_judgement(word, arguments, trial, context),
             };
         }
         if *word == "ROC_CURVE" {
             arguments.name_last("thresholds");
         }
         let (name, input) = arguments.model_and_query()?;
-        let loaded = context.session.model(&context.settings, &name)?;
+        let loaded = context.session.trial_model(&context.settings, &name, trial)?;
         let model = &loaded.model;
         let Some(fields) = model.assess_fields(word) else {
             let others = ASSESSMENTS.iter().filter(|a| model.assess_fields(a.word).is_some());
@@ -96,10 +98,10 @@ impl RelationFunction for Assess {
             columns: Arc::new(Schema::new(kept)),
             schema: Arc::new(Schema::new(fields)),
             kept: None,
-            loaded,
+            loaded: Arc::clone(&loaded),
         };
         let table = AssessTable { input, job };
-        scan(function, Arc::new(table))
+        trials::with_trial_column(scan(function, Arc::new(table))?, &loaded)
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -109,7 +111,7 @@ impl RelationFunction for Assess {
             form: Form::Model,
             syntax: format!("FROM {}('model', (query) [, option => value])", about.function),
             summary: about.summary.into(),
-            options: about.options.to_vec(),
+            options: [about.options, &[TRIAL_ID]].concat(),
             example: about.example.into(),
         }]
     }
@@ -121,7 +123,7 @@ type Column = (FieldRef, ArrayRef);
 type Metrics = Vec<Option<f64>>;
 
 /// `ML.EVALUATE('model')`: what was found out when the model was trained.
-fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
+fn own_evaluation(mut arguments: Arguments, trial: Option<u64>, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
     let function = arguments.function;
     let name = arguments.one_model()?;
     Options::parse(function, [], arguments.named)?;
@@ -129,16 +131,25 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
     let training = &loaded.manifest.training;
     let fields = loaded.model.assess_fields("EVALUATE").unwrap_or_default();
     let own = training.evaluation.as_ref().map(|e| e.metrics.clone());
+    if trial.is_some() {
+        // Says what is wrong with one that is none.
+        context.session.trial_model(&context.settings, &name, trial)?;
+    }
     // Under a search every trial is told, under cross-validation every fold.
     let (mut columns, rows): (Vec<Column>, Vec<Metrics>) = if !training.trials.is_empty() {
-        let judged = training.trials.iter().zip(1i64..);
-        let judged: Vec<_> = judged
-            .filter_map(|(t, id)| Some((id, t.evaluation.as_ref()?)))
+        let tested = training.trials.iter().any(|t| t.test.is_some());
+        let judged = |t: &Trial| if tested { t.test.clone() } else { t.evaluation.clone() };
+        let judged: Vec<_> = training
+            .trials
+            .iter()
+            .zip(1i64..)
+            .filter(|(_, id)| trial.is_none_or(|wanted| *id as u64 == wanted))
+            .filter_map(|(t, id)| Some((id, judged(t)?)))
             .collect();
         let ids = Int64Array::from_iter_values(judged.iter().map(|(id, _)| *id));
         (
             vec![(field("trial_id", DataType::Int64), Arc::new(ids))],
-            judged.into_iter().map(|(_, e)| e.metrics.clone()).collect(),
+            judged.into_iter().map(|(_, e)| e.metrics).collect(),
         )
     } else if !training.folds.is_empty() {
         let mut names: Vec<String> = (1..=training.folds.len()).map(|fold| fold.to_string()).collect();
@@ -168,7 +179,12 @@ fn own_evaluation(mut arguments: Arguments, context: &mut PlanContext<'_>) -> Re
 }
 
 /// `ML.CONFUSION_MATRIX('model')` and its like: what was found out when the model was trained.
-fn own_judgement(word: &str, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
+fn own_judgement(
+    word: &str,
+    mut arguments: Arguments,
+    trial: Option<u64>,
+    context: &mut PlanContext<'_>,
+) -> Result<LogicalPlan> {
     let function = arguments.function;
     let name = arguments.one_model()?;
     let of_rows = |why: &str| {
@@ -179,7 +195,7 @@ fn own_judgement(word: &str, mut arguments: Arguments, context: &mut PlanContext
     if let Some((option, _)) = arguments.named.first() {
         return Err(of_rows(&format!("option '{option}' needs rows")));
     }
-    let loaded = context.session.model(&context.settings, &name)?;
+    let loaded = context.session.trial_model(&context.settings, &name, trial)?;
     let known = loaded.manifest.training.judgements.get(word);
     let (Some(columns), Some(fields)) = (known, loaded.model.assess_fields(word)) else {
         return Err(of_rows("nothing of this is stored with the model"));
@@ -197,7 +213,8 @@ fn own_judgement(word: &str, mut arguments: Arguments, context: &mut PlanContext
         .collect::<Result<Vec<_>>>()?;
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
-    scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+    let plan = scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))?;
+    trials::with_trial_column(plan, &loaded)
 }
 
 /// The mean of each metric over folds, and its sample deviation.

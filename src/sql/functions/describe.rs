@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::RelationFunction;
+use super::trials::{self, TRIAL_IDS};
 use crate::error::{Error, Result, list};
 use crate::models::{DESCRIPTIONS, Description};
 use crate::options::Options;
@@ -29,31 +31,37 @@ impl RelationFunction for Describe {
             options,
             ..
         } = self.0;
+        let trial = trials::take(&mut arguments)?;
         let name = arguments.one_model()?;
         let options = Options::parse(function, *options, arguments.named)?;
-        let loaded = context.session.model(&context.settings, &name)?;
-        describe(&name, &loaded, word, function, &options)
+        let tables = trials::models(&name, trial, context)?
+            .into_iter()
+            .map(|loaded| {
+                let table = table(&name, &loaded, word, function, &options)?;
+                Ok((loaded, table))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let batch = trials::stacked(tables)?;
+        scan(
+            function,
+            Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
+        )
     }
 
     fn topics(&self) -> Vec<Topic> {
         let about = self.0;
-        let options = if about.options.is_empty() {
-            ""
-        } else {
-            " [, option => value]"
-        };
         vec![Topic {
             name: about.function.into(),
             form: Form::Model,
-            syntax: format!("FROM {}('model'{options})", about.function),
+            syntax: format!("FROM {}('model' [, option => value])", about.function),
             summary: about.summary.into(),
-            options: about.options.to_vec(),
+            options: [about.options, &[TRIAL_IDS]].concat(),
             example: about.example.into(),
         }]
     }
 }
 
-/// What `function` gives of a model.
+/// What `function` gives of a model, as a relation.
 ///
 /// # Errors
 /// It says nothing of models of this type.
@@ -64,6 +72,18 @@ pub(crate) fn describe(
     function: &str,
     options: &Options,
 ) -> Result<LogicalPlan> {
+    let batch = table(name, loaded, word, function, options)?;
+    scan(
+        function,
+        Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
+    )
+}
+
+/// What `function` gives of a model.
+///
+/// # Errors
+/// It says nothing of models of this type.
+fn table(name: &str, loaded: &LoadedModel, word: &str, function: &str, options: &Options) -> Result<RecordBatch> {
     let Some(batch) = loaded.model.describe(word, options)? else {
         let mut others = vec![];
         for other in DESCRIPTIONS {
@@ -79,8 +99,5 @@ pub(crate) fn describe(
             list(others, 10)
         )));
     };
-    scan(
-        function,
-        Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?),
-    )
+    Ok(batch)
 }

@@ -15,6 +15,7 @@ pub(crate) mod train;
 pub(crate) mod training_info;
 pub(crate) mod transform;
 pub(crate) mod trial_info;
+pub(crate) mod trials;
 pub(crate) mod tuning;
 pub(crate) mod verb;
 pub(crate) mod window;

@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::RelationFunction;
 use super::inputs::ModelInputs;
 use super::rows::answer_rows;
+use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
 use crate::exec::{PairColumn, PairsExec, PairsJob};
 use crate::models::{Given, PairOptions, Recommender, column_index};
@@ -54,6 +55,7 @@ impl RelationFunction for Recommendations {
     }
 
     fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
+        let trial = trials::take(&mut arguments)?;
         let (name, input) = match arguments.positional_count() {
             1 => (arguments.one_model()?, None),
             _ => {
@@ -61,7 +63,7 @@ impl RelationFunction for Recommendations {
                 (name, Some(input))
             }
         };
-        let loaded = context.session.model(&context.settings, &name)?;
+        let loaded = context.session.trial_model(&context.settings, &name, trial)?;
         let options = Options::parse(NAME, OPTIONS, arguments.named)?;
         let pair_options = PairOptions {
             top_k: options.get("top_k").map(|_| options.int("top_k", 1).max(1) as usize),
@@ -107,12 +109,12 @@ impl RelationFunction for Recommendations {
         vec![Topic {
             name: NAME.into(),
             form: Form::Model,
-            syntax: "FROM ML.RECOMMEND('model' [, (query)] [, top_k => 10] [, exclude_seen => true])".into(),
+            syntax: "FROM ML.RECOMMEND('model' [, (query)] [, top_k => 10] [, exclude_seen => true] [, trial_id => 3])".into(),
             summary: "What a stored factorization predicts for pairs of users and items: those of the query, or where it has users alone each \
                       with every item, where it has items alone each with every user, and without a query all pairs. Of strangers explicit \
                       feedback says the mean rating with the bias of whichever is known, implicit feedback NULL."
                 .into(),
-            options: OPTIONS.to_vec(),
+            options: [OPTIONS, &[TRIAL_ID]].concat(),
             example: "SELECT * FROM ML.RECOMMEND('taste', (SELECT customer_id FROM customers), top_k => 5, exclude_seen => true)".into(),
         }]
     }

@@ -17,6 +17,7 @@ use super::RelationFunction;
 use super::describe::describe;
 use super::inputs::ModelInputs;
 use super::scalar::{as_expected, same_model};
+use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
 use crate::models::{ROW_FUNCTIONS, RowFunction};
 use crate::options::{OptionSpec, Options};
@@ -43,14 +44,15 @@ impl RelationFunction for Rowwise {
 
     fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
         let RowFunction { word, function, .. } = self.0;
+        let trial = trials::take(&mut arguments)?;
         if arguments.positional_count() == 1 && *word == "GENERATE_EMBEDDING" {
             let name = arguments.one_model()?;
-            let loaded = context.session.model(&context.settings, &name)?;
+            let loaded = context.session.trial_model(&context.settings, &name, trial)?;
             let options = Options::parse(function, &[], arguments.named)?;
             return describe(&name, &loaded, word, function, &options);
         }
         let (name, input) = arguments.model_and_query()?;
-        let loaded = context.session.model(&context.settings, &name)?;
+        let loaded = context.session.trial_model(&context.settings, &name, trial)?;
         let Some(added) = loaded.model.row_fields(word) else {
             let others = ROW_FUNCTIONS
                 .iter()
@@ -80,7 +82,7 @@ impl RelationFunction for Rowwise {
             form: Form::Model,
             syntax: format!("FROM {}('model', (query){options})", about.function),
             summary: about.summary.into(),
-            options: about.options.to_vec(),
+            options: [about.options, &[TRIAL_ID]].concat(),
             example: about.example.into(),
         }]
     }

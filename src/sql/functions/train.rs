@@ -150,7 +150,7 @@ impl RelationFunction for Train {
                 field.data_type()
             )));
         }
-        let split = Split::of(NAME, &split, &source.columns)?;
+        let split = Split::of(NAME, &split, tuning.is_some(), &source.columns)?;
         if let Some(column) = split.and_then(|s| s.column())
             && model_type.options().iter().any(|o| o.name == ID.name)
         {

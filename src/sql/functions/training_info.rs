@@ -6,8 +6,9 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::RelationFunction;
+use super::trials::{self, TRIAL_IDS};
 use crate::error::Result;
-use crate::exec::{training_info_batch, training_info_schema};
+use crate::exec::training_info_batch;
 use crate::options::Options;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
@@ -24,23 +25,27 @@ impl RelationFunction for TrainingInfoFunction {
     }
 
     fn plan(&self, mut arguments: Arguments, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
+        let trial = trials::take(&mut arguments)?;
         let name = arguments.one_model()?;
         Options::parse(NAME, [], arguments.named)?;
-        let loaded = context.session.model(&context.settings, &name)?;
-        let batch = training_info_batch(&loaded.manifest.training)?;
-        scan(
-            NAME,
-            Arc::new(MemTable::try_new(training_info_schema(), vec![vec![batch]])?),
-        )
+        let tables = trials::models(&name, trial, context)?
+            .into_iter()
+            .map(|loaded| {
+                let batch = training_info_batch(&loaded.manifest.training)?;
+                Ok((loaded, batch))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let batch = trials::stacked(tables)?;
+        scan(NAME, Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
     }
 
     fn topics(&self) -> Vec<Topic> {
         vec![Topic {
             name: NAME.into(),
             form: Form::Model,
-            syntax: "FROM ML.TRAINING_INFO('model')".into(),
-            summary: "A row for each pass of a stored model's training; notices stand in the last row.".into(),
-            options: vec![],
+            syntax: "FROM ML.TRAINING_INFO('model' [, trial_id => 3])".into(),
+            summary: "A row for each pass of a stored model's training; notices stand in the last row. Of a model whose options were searched: of each trial.".into(),
+            options: vec![TRIAL_IDS],
             example: "SELECT iteration, loss, notice FROM ML.TRAINING_INFO('segments')".into(),
         }]
     }
