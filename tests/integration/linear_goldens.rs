@@ -111,9 +111,9 @@ async fn tables<const N: usize>(ctx: &SessionContext, sql: &str) -> [Named; N] {
 async fn weights(ctx: &SessionContext, model: &str, standardize: bool, filter: &str) -> Named {
     let source = format!("ML.WEIGHTS('{model}', standardize => {standardize}) WHERE {filter}");
     let sql = format!(
-        "SELECT processed_input, CAST(NULL AS VARCHAR), weight FROM {source} AND category_weights IS NULL UNION ALL \
+        "SELECT processed_input, CAST(NULL AS VARCHAR), weight FROM {source} AND array_length(category_weights) = 0 UNION ALL \
          SELECT processed_input, c['category'], c['weight'] FROM (SELECT processed_input, unnest(category_weights) AS c FROM {source} \
-         AND category_weights IS NOT NULL)"
+         AND array_length(category_weights) > 0)"
     );
     let [found] = tables(ctx, &sql).await;
     found
