@@ -13,13 +13,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
-use super::inputs::ModelInputs;
+use super::inputs::{ModelInputs, model_options};
 use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
 use crate::exec::{AnswerExec, AssessJob};
 use crate::metrics::spread::{mean, sample_deviation};
-use crate::models::{ASSESSMENTS, Assessment, Evaluation, Trial, field};
-use crate::options::{OptionSpec, Options};
+use crate::models::{ASSESSMENTS, Assessment, Evaluation, Model, Trial, field};
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, scan};
@@ -40,35 +39,22 @@ impl RelationFunction for Assess {
             ..
         } = self.0;
         let trial = trials::take(&mut arguments)?;
+        if *word == "ROC_CURVE" {
+            arguments.name_last("thresholds");
+        }
         if arguments.positional_count() == 1 {
             return match *word {
                 "EVALUATE" => own_evaluation(arguments, trial, context),
                 _ => own_judgement(word, arguments, trial, context),
             };
         }
-        if *word == "ROC_CURVE" {
-            arguments.name_last("thresholds");
-        }
         let (name, input) = arguments.model_and_query()?;
         let loaded = context.session.trial_model(&context.settings, &name, trial)?;
         let model = &loaded.model;
         let Some(fields) = model.assess_fields(word) else {
-            let others = ASSESSMENTS.iter().filter(|a| model.assess_fields(a.word).is_some());
-            let others: Vec<&str> = others.map(|a| a.function).collect();
-            let hint = if others.is_empty() {
-                "nothing of this kind does yet".into()
-            } else {
-                let does = if others.len() == 1 { "does" } else { "do" };
-                format!("{} {does}", list(others, 10))
-            };
-            return Err(Error::request(format!(
-                "{function} says nothing of model '{name}', which is a {}; {hint}",
-                model.kind()
-            )));
+            return Err(says_nothing(function, &name, model.as_ref()));
         };
-        let takes = |o: &&OptionSpec| o.name != "threshold" || model.takes_threshold();
-        let taken: Vec<OptionSpec> = options.iter().filter(takes).cloned().collect();
-        let options = Options::parse(function, &taken, arguments.named)?;
+        let options = model_options(function, options, arguments.named, &name, &loaded)?;
         let inputs = ModelInputs::of(function, &loaded, input, context)?;
         let mut used = inputs.features.clone();
         let mut names: Vec<String> = model.feature_columns().iter().map(|c| c.name.clone()).collect();
@@ -117,6 +103,22 @@ impl RelationFunction for Assess {
     }
 }
 
+/// The error where a function has nothing to say of a model.
+fn says_nothing(function: &str, name: &str, model: &dyn Model) -> Error {
+    let others = ASSESSMENTS.iter().filter(|a| model.assess_fields(a.word).is_some());
+    let others: Vec<&str> = others.map(|a| a.function).collect();
+    let hint = if others.is_empty() {
+        "nothing of this kind does yet".into()
+    } else {
+        let does = if others.len() == 1 { "does" } else { "do" };
+        format!("{} {does}", list(others, 10))
+    };
+    Error::request(format!(
+        "{function} says nothing of model '{name}', which is a {}; {hint}",
+        model.kind()
+    ))
+}
+
 /// A column of an answer.
 type Column = (FieldRef, ArrayRef);
 /// The metrics of one judgement, none where one is not defined.
@@ -126,7 +128,7 @@ type Metrics = Vec<Option<f64>>;
 fn own_evaluation(mut arguments: Arguments, trial: Option<u64>, context: &mut PlanContext<'_>) -> Result<LogicalPlan> {
     let function = arguments.function;
     let name = arguments.one_model()?;
-    Options::parse(function, [], arguments.named)?;
+    needs_rows(function, &name, &arguments)?;
     let loaded = context.session.model(&context.settings, &name)?;
     let training = &loaded.manifest.training;
     let fields = loaded.model.assess_fields("EVALUATE").unwrap_or_default();
@@ -178,6 +180,19 @@ fn own_evaluation(mut arguments: Arguments, trial: Option<u64>, context: &mut Pl
     scan(function, Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
 }
 
+/// That what was found out at training is not told by other options than then.
+///
+/// # Errors
+/// There are some.
+fn needs_rows(function: &str, name: &str, arguments: &Arguments) -> Result<()> {
+    match arguments.named.first() {
+        None => Ok(()),
+        Some((option, _)) => Err(Error::request(format!(
+            "{function}: option '{option}' needs rows; say by which to judge model '{name}': {function}('{name}', (SELECT …), {option} => …)"
+        ))),
+    }
+}
+
 /// `ML.CONFUSION_MATRIX('model')` and its like: what was found out when the model was trained.
 fn own_judgement(
     word: &str,
@@ -192,10 +207,11 @@ fn own_judgement(
             "{function}: {why}; say by which rows to judge model '{name}': {function}('{name}', (SELECT …))"
         ))
     };
-    if let Some((option, _)) = arguments.named.first() {
-        return Err(of_rows(&format!("option '{option}' needs rows")));
-    }
+    needs_rows(function, &name, &arguments)?;
     let loaded = context.session.trial_model(&context.settings, &name, trial)?;
+    if loaded.model.assess_fields(word).is_none() {
+        return Err(says_nothing(function, &name, loaded.model.as_ref()));
+    }
     let known = loaded.manifest.training.judgements.get(word);
     let (Some(columns), Some(fields)) = (known, loaded.model.assess_fields(word)) else {
         return Err(of_rows("nothing of this is stored with the model"));

@@ -9,9 +9,32 @@ use super::scalar::match_columns;
 use crate::error::{Error, Result};
 use crate::exec::TransformColumn;
 use crate::models::column_index;
+use crate::options::{OptionSpec, Options, Value};
 use crate::sql::relation::{PlanContext, columns_of};
 use crate::sql::transform;
 use crate::store::LoadedModel;
+
+/// The options of a function over a model.
+///
+/// # Errors
+/// An option that the function does not have, or that this model does not take.
+pub(crate) fn model_options(
+    function: &str,
+    specs: &[OptionSpec],
+    named: Vec<(String, Value)>,
+    name: &str,
+    loaded: &LoadedModel,
+) -> Result<Options> {
+    let is_threshold = |o: &OptionSpec| o.name == "threshold";
+    let has_none = !loaded.model.takes_threshold() && specs.iter().any(is_threshold);
+    if has_none && named.iter().any(|(option, _)| option.eq_ignore_ascii_case("threshold")) {
+        return Err(Error::request(format!(
+            "{function}: option 'threshold' is for classifiers of two classes, and model '{name}' is a {}; leave it out",
+            loaded.model.kind()
+        )));
+    }
+    Options::parse(function, specs.iter().filter(|o| !has_none || !is_threshold(o)), named)
+}
 
 /// A query whose rows a model is to see.
 pub(crate) struct ModelInputs {

@@ -15,12 +15,12 @@ use datafusion::prelude::ident;
 
 use super::RelationFunction;
 use super::describe::describe;
-use super::inputs::ModelInputs;
+use super::inputs::{ModelInputs, model_options};
 use super::scalar::{as_expected, same_model};
 use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
 use crate::models::{ROW_FUNCTIONS, RowFunction};
-use crate::options::{OptionSpec, Options};
+use crate::options::Options;
 use crate::sql::arguments::Arguments;
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, check_new_columns};
@@ -28,14 +28,6 @@ use crate::store::LoadedModel;
 
 /// A function of [`ROW_FUNCTIONS`].
 pub(crate) struct Rowwise(pub &'static RowFunction);
-
-impl Rowwise {
-    /// The options that a model takes of the function.
-    fn options_of(&self, loaded: &LoadedModel) -> Vec<OptionSpec> {
-        let takes = |o: &&OptionSpec| o.name != "threshold" || loaded.model.takes_threshold();
-        self.0.options.iter().filter(takes).cloned().collect()
-    }
-}
 
 impl RelationFunction for Rowwise {
     fn name(&self) -> &'static str {
@@ -64,7 +56,7 @@ impl RelationFunction for Rowwise {
                 list(others, 10)
             )));
         };
-        let options = Options::parse(function, &self.options_of(&loaded), arguments.named)?;
+        let options = model_options(function, self.0.options, arguments.named, &name, &loaded)?;
         let inputs = ModelInputs::of(function, &loaded, input, context)?;
         check_new_columns(function, &inputs.columns, &added)?;
         answer_rows(word, &loaded, inputs, &added, &options)
