@@ -1,4 +1,4 @@
-//! The physical operator of every relation that reads its input once and then gives one batch: how good a model is, how models compare.
+//! What reads its input once and then gives one batch: how good a model is, how models compare.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,21 +6,16 @@ use std::sync::atomic::AtomicBool;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
-};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 
 use super::collect::CollectedRows;
 use super::fit::CancelOnDrop;
+use super::operator::Operation;
 use crate::models::Rows;
 
 /// What is asked of the rows of a query.
@@ -51,75 +46,43 @@ pub(crate) trait Question: fmt::Debug + Send + Sync {
 
 /// Reads its child once and gives the answer.
 #[derive(Debug)]
-pub(crate) struct AnswerExec {
-    input: Arc<dyn ExecutionPlan>,
-    question: Arc<dyn Question>,
-    properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
-}
+pub(crate) struct Answer(pub Arc<dyn Question>);
 
-impl AnswerExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, question: Arc<dyn Question>) -> Self {
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(question.schema()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        ));
-        Self {
-            input,
-            question,
-            properties,
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-}
-
-impl DisplayAs for AnswerExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.question.name(), self.question.about())
-    }
-}
-
-impl ExecutionPlan for AnswerExec {
-    fn name(&self) -> &str {
-        self.question.name()
+impl Operation for Answer {
+    fn name(&self) -> &'static str {
+        self.0.name()
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn about(&self) -> String {
+        self.0.about()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
     }
 
-    fn apply_expressions(
+    fn partitions(&self, _child: usize) -> usize {
+        1
+    }
+
+    fn emission(&self) -> EmissionType {
+        EmissionType::Final
+    }
+
+    fn renewed(self: Arc<Self>) -> Arc<dyn Operation> {
+        self
+    }
+
+    fn execute(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(input, Arc::clone(&self.question)))),
-            _ => internal_err!("{} has one child", self.name()),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (input, question) = (Arc::clone(&self.input), Arc::clone(&self.question));
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let schema = self.question.schema();
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let (input, question) = (Arc::clone(input), Arc::clone(&self.0));
+        let baseline = BaselineMetrics::new(metrics, partition);
+        let schema = self.0.schema();
         let answer = async move {
             let rows = CollectedRows::read(&input, question.columns(), &context).await?;
             let cancel = Arc::new(AtomicBool::new(false));
@@ -148,9 +111,5 @@ impl ExecutionPlan for AnswerExec {
             schema,
             futures::stream::once(answer),
         )))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
     }
 }

@@ -1,26 +1,19 @@
 //! The pairs of the users, or of the items, of a query with all of the other side: streams, a few thousand pairs at a time.
 
-use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-    SendableRecordBatchStream,
-};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
 
+use super::operator::Operation;
 use crate::error::Error;
 use crate::models::{Given, PairOptions, Recommender};
 use crate::store::LoadedModel;
@@ -50,83 +43,44 @@ pub(crate) enum PairColumn {
 }
 
 /// As many partitions as its child, each with the pairs of its rows in their order.
-#[derive(Debug)]
-pub(crate) struct PairsExec {
-    input: Arc<dyn ExecutionPlan>,
-    job: PairsJob,
-    properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
-}
-
-impl PairsExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, job: PairsJob) -> Self {
-        let partitions = input.output_partitioning().partition_count();
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&job.schema)),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
-        Self {
-            input,
-            job,
-            properties,
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-}
-
-impl DisplayAs for PairsExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let manifest = &self.job.loaded.manifest;
-        write!(f, "PairsExec: {}@{}", manifest.name, manifest.version)?;
-        if let Some(k) = self.job.options.top_k {
-            write!(f, ", top_k={k}")?;
-        }
-        Ok(())
-    }
-}
-
-impl ExecutionPlan for PairsExec {
-    fn name(&self) -> &str {
+impl Operation for PairsJob {
+    fn name(&self) -> &'static str {
         "PairsExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn about(&self) -> String {
+        let manifest = &self.loaded.manifest;
+        let top = self.options.top_k.map(|k| format!(", top_k={k}")).unwrap_or_default();
+        format!("{}@{}{top}", manifest.name, manifest.version)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
     }
 
-    fn apply_expressions(
+    fn partitions(&self, child: usize) -> usize {
+        child
+    }
+
+    fn emission(&self) -> EmissionType {
+        EmissionType::Incremental
+    }
+
+    fn renewed(self: Arc<Self>) -> Arc<dyn Operation> {
+        self
+    }
+
+    fn execute(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(input, self.job.clone()))),
-            _ => internal_err!("PairsExec has one child"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let input = input.execute(partition, Arc::clone(&context))?;
         let rows_at_once = context.session_config().batch_size().max(1);
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let job = Arc::new(self.job.clone());
+        let baseline = BaselineMetrics::new(metrics, partition);
+        let job = Arc::new(self.clone());
         let pairs = input
             .map_ok(move |batch| {
                 let pieces = Pieces::new(Arc::clone(&job), batch, rows_at_once);
@@ -134,11 +88,7 @@ impl ExecutionPlan for PairsExec {
                 futures::stream::iter(pieces).inspect_ok(move |batch| baseline.output_rows().add(batch.num_rows()))
             })
             .try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), pairs)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), pairs)))
     }
 }
 

@@ -1,26 +1,20 @@
-//! The physical operator of every relation that fits: one child, fitted once, and an output made of the result.
+//! What fits over its child, once, and gives an output made of the result.
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-    SendableRecordBatchStream,
-};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 
 use super::fit::{FitJob, FitResult, Once};
+use super::operator::Operation;
 
 /// What a relation makes of a fit.
 pub(crate) trait FitOutput: fmt::Debug + Send + Sync {
@@ -48,116 +42,86 @@ pub(crate) struct OutputContext {
 
 /// Fits over its child, once, then gives its output.
 #[derive(Debug)]
-pub(crate) struct FitExec {
-    input: Arc<dyn ExecutionPlan>,
+pub(crate) struct Fit {
     job: FitJob,
     output: Arc<dyn FitOutput>,
-    properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
+    schema: SchemaRef,
     fit: Arc<Once<FitResult>>,
 }
 
-impl FitExec {
-    pub(crate) fn new(
-        input: Arc<dyn ExecutionPlan>,
-        job: FitJob,
-        output: Arc<dyn FitOutput>,
-        schema: SchemaRef,
-    ) -> Self {
-        let partitions = output.partitions(input.output_partitioning().partition_count());
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        ));
-        let metrics = ExecutionPlanMetricsSet::new();
+impl Fit {
+    /// Of an output with these columns.
+    pub(crate) fn new(job: FitJob, output: Arc<dyn FitOutput>, schema: SchemaRef) -> Self {
         Self {
-            input,
             job,
             output,
-            properties,
-            metrics,
+            schema,
             fit: Arc::new(Once::new()),
         }
     }
 }
 
-impl DisplayAs for FitExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: model_type={}", self.output.name(), self.job.model_type.name())?;
-        for (name, value) in self.job.options.iter() {
-            write!(f, ", {name}={value}")?;
-        }
-        // EXPLAIN ANALYZE shows the plan after it ran.
-        if let Some(result) = self.fit.result() {
-            write!(f, ", device={}", result.device)?;
-        }
-        Ok(())
-    }
-}
-
-impl ExecutionPlan for FitExec {
-    fn name(&self) -> &str {
+impl Operation for Fit {
+    fn name(&self) -> &'static str {
         self.output.name()
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(Self::new(
-                input,
-                self.job.clone(),
-                Arc::clone(&self.output),
-                self.schema(),
-            ))),
-            _ => internal_err!("{} has one child", self.name()),
+    fn about(&self) -> String {
+        let mut about = format!("model_type={}", self.job.model_type.name());
+        for (name, value) in self.job.options.iter() {
+            about += &format!(", {name}={value}");
         }
+        // EXPLAIN ANALYZE shows the plan after it ran.
+        if let Some(result) = self.fit.result() {
+            about += &format!(", device={}", result.device);
+        }
+        about
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let schema = self.schema();
+    fn partitions(&self, child: usize) -> usize {
+        self.output.partitions(child)
+    }
+
+    fn emission(&self) -> EmissionType {
+        EmissionType::Final
+    }
+
+    fn renewed(self: Arc<Self>) -> Arc<dyn Operation> {
+        Arc::new(Self::new(
+            self.job.clone(),
+            Arc::clone(&self.output),
+            Arc::clone(&self.schema),
+        ))
+    }
+
+    fn execute(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let schema = Arc::clone(&self.schema);
         let fit = Arc::clone(&self.fit);
-        let (job, input, metrics) = (self.job.clone(), Arc::clone(&self.input), self.metrics.clone());
+        let (job, input) = (self.job.clone(), Arc::clone(input));
         let output = Arc::clone(&self.output);
         let output_context = OutputContext {
             job: job.clone(),
             schema: Arc::clone(&schema),
             task: Arc::clone(&context),
-            baseline: BaselineMetrics::new(&self.metrics, partition),
-            metrics: self.metrics.clone(),
+            baseline: BaselineMetrics::new(metrics, partition),
+            metrics: metrics.clone(),
         };
+        let metrics = metrics.clone();
         let stream = futures::stream::once(async move {
             let result = fit.get(move || job.run(input, context, metrics)).await?;
             Ok::<_, datafusion::common::DataFusionError>(output.batches(result, partition, &output_context))
         })
         .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
     }
 }

@@ -8,18 +8,19 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{MemTable, TableProvider, TableType};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
 use super::inputs::{ModelInputs, model_options};
 use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
-use crate::exec::{AnswerExec, AssessJob};
+use crate::exec::{Answer, AssessJob, OperationExec};
 use crate::metrics::spread::{mean, sample_deviation};
 use crate::models::{ASSESSMENTS, Assessment, Evaluation, Model, Trial, field};
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, scan};
 
@@ -86,8 +87,8 @@ impl RelationFunction for Assess {
             kept: None,
             loaded: Arc::clone(&loaded),
         };
-        let table = AssessTable { input, job };
-        trials::with_trial_column(scan(function, Arc::new(table))?, &loaded)
+        let relation = AssessRelation { input, job };
+        trials::with_trial_column(scan_of(function, relation)?, &loaded)
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -249,34 +250,22 @@ fn mean_and_deviation(folds: &[Evaluation]) -> [Metrics; 2] {
 }
 
 #[derive(Debug)]
-struct AssessTable {
+struct AssessRelation {
     input: LogicalPlan,
     job: AssessJob,
 }
 
 #[async_trait]
-impl TableProvider for AssessTable {
+impl OverQuery for AssessRelation {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.job.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let input = state.create_physical_plan(&self.input).await?;
         let mut job = self.job.clone();
-        if let Some(kept) = projection {
-            job.schema = Arc::new(job.schema.project(kept)?);
-            job.kept = Some(kept.clone());
-        }
-        Ok(Arc::new(AnswerExec::new(input, Arc::new(job))))
+        job.schema = Arc::new(job.schema.project(wanted)?);
+        job.kept = Some(wanted.to_vec());
+        Ok(Arc::new(OperationExec::new(input, Arc::new(Answer(Arc::new(job))))))
     }
 }

@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{TableProvider, TableType};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
 use super::source::Source;
 use crate::error::{Error, Result, list};
-use crate::exec::{AnswerExec, Candidate, CompareJob, FitJob};
+use crate::exec::{Answer, Candidate, CompareJob, FitJob, OperationExec};
 use crate::models::{FEATURES, ID, MODELS, SEED, field, model_type};
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, scan};
+use crate::sql::relation::PlanContext;
 
 const NAME: &str = "ML.COMPARE";
 
@@ -87,12 +87,12 @@ impl RelationFunction for Compare {
             whole: Arc::clone(&schema),
             schema,
         };
-        scan(
+        scan_of(
             NAME,
-            Arc::new(CompareTable {
+            CompareRelation {
                 input: source.plan,
                 job,
-            }),
+            },
         )
     }
 
@@ -206,34 +206,22 @@ fn job(
 }
 
 #[derive(Debug)]
-struct CompareTable {
+struct CompareRelation {
     input: LogicalPlan,
     job: CompareJob,
 }
 
 #[async_trait]
-impl TableProvider for CompareTable {
+impl OverQuery for CompareRelation {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.job.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let input = state.create_physical_plan(&self.input).await?;
         let mut job = self.job.clone();
-        if let Some(kept) = projection {
-            job.schema = Arc::new(job.schema.project(kept)?);
-            job.kept = Some(kept.clone());
-        }
-        Ok(Arc::new(AnswerExec::new(input, Arc::new(job))))
+        job.schema = Arc::new(job.schema.project(wanted)?);
+        job.kept = Some(wanted.to_vec());
+        Ok(Arc::new(OperationExec::new(input, Arc::new(Answer(Arc::new(job))))))
     }
 }

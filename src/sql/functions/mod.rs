@@ -11,6 +11,7 @@ pub(crate) mod recommend;
 pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod source;
+pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod training_info;
 pub(crate) mod transform;

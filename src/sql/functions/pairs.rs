@@ -7,7 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{MemTable, TableProvider, TableType};
+use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -16,10 +16,11 @@ use super::inputs::ModelInputs;
 use super::rows::answer_rows;
 use super::trials::{self, TRIAL_ID};
 use crate::error::{Error, Result, list};
-use crate::exec::{PairColumn, PairsExec, PairsJob};
+use crate::exec::{OperationExec, PairColumn, PairsJob};
 use crate::models::{Given, PairOptions, Recommender, column_index};
 use crate::options::{OptionKind, OptionSpec, Options};
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
 use crate::sql::relation::{PlanContext, check_new_columns, columns_of, scan};
 use crate::store::LoadedModel;
@@ -214,39 +215,27 @@ fn plan_partners(
         columns,
         schema: Arc::new(Schema::new(fields)),
     };
-    scan(NAME, Arc::new(PairsTable { input, job }))
+    scan_of(NAME, PairsRelation { input, job })
 }
 
 #[derive(Debug)]
-struct PairsTable {
+struct PairsRelation {
     input: LogicalPlan,
     job: PairsJob,
 }
 
 #[async_trait]
-impl TableProvider for PairsTable {
+impl OverQuery for PairsRelation {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.job.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let input = state.create_physical_plan(&self.input).await?;
         let mut job = self.job.clone();
-        if let Some(kept) = projection {
-            job.schema = Arc::new(job.schema.project(kept)?);
-            job.columns = kept.iter().map(|i| self.job.columns[*i]).collect();
-        }
-        Ok(Arc::new(PairsExec::new(input, job)))
+        job.schema = Arc::new(job.schema.project(wanted)?);
+        job.columns = wanted.iter().map(|i| self.job.columns[*i]).collect();
+        Ok(Arc::new(OperationExec::new(input, Arc::new(job))))
     }
 }
 

@@ -11,7 +11,6 @@ use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::{NullHandling, Result as DataFusionResult, ScalarValue, UnnestOptions};
-use datafusion::datasource::{TableProvider, TableType};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -25,13 +24,14 @@ use super::RelationFunction;
 use super::scalar::{literal_text, model_of_verb, same_model};
 use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result};
-use crate::exec::{FitExec, FitJob, RankOutput, recommendation_fields};
+use crate::exec::{Fit, FitJob, OperationExec, RankOutput, recommendation_fields};
 use crate::models::{ModelType, RecommendContext, Recommender, Roles, column_index, field};
 use crate::options::{OptionKind, OptionSpec, Options};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, columns_of, keep_columns, scan};
+use crate::sql::relation::{PlanContext, columns_of, keep_columns};
 use crate::store::LoadedModel;
 
 const NAME: &str = "RECOMMEND";
@@ -72,7 +72,7 @@ impl Recommend {
             return Err(Error::request(format!("{NAME} needs a user and an item column")));
         };
         let fields = recommendation_fields(&unpacked(columns.field(user)), &unpacked(columns.field(item)));
-        let table = RankTable {
+        let relation = RankRelation {
             session: Arc::clone(&context.session),
             model_type: self.0,
             options,
@@ -81,7 +81,7 @@ impl Recommend {
             columns,
             schema: unique(fields)?,
         };
-        scan(NAME, Arc::new(table))
+        scan_of(NAME, relation)
     }
 
     /// Streams: a list for each user, unnested.
@@ -237,7 +237,7 @@ fn check_user(function: &str, given: &Field, recommender: &dyn Recommender) -> R
 
 /// The relation that fits: holds the input's plan.
 #[derive(Debug)]
-struct RankTable {
+struct RankRelation {
     session: Arc<Session>,
     model_type: &'static dyn ModelType,
     options: Options,
@@ -248,23 +248,12 @@ struct RankTable {
 }
 
 #[async_trait]
-impl TableProvider for RankTable {
+impl OverQuery for RankRelation {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let columns: Vec<usize> = projection.map_or_else(|| (0..self.schema.fields().len()).collect(), Clone::clone);
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let kept = used_columns(&self.roles);
         let input = state
             .create_physical_plan(&keep_columns(self.input.clone(), &kept)?)
@@ -283,13 +272,16 @@ impl TableProvider for RankTable {
             start: None,
             notices: vec![],
         };
-        let schema = project(&self.schema, &columns);
+        let schema = project(&self.schema, wanted);
         let output = RankOutput {
             item_count: self.options.int("n", 10) as usize,
             exclude_seen: self.options.bool("exclude_seen", true),
-            columns,
+            columns: wanted.to_vec(),
         };
-        Ok(Arc::new(FitExec::new(input, job, Arc::new(output), schema)))
+        Ok(Arc::new(OperationExec::new(
+            input,
+            Arc::new(Fit::new(job, Arc::new(output), schema)),
+        )))
     }
 }
 

@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{TableProvider, TableType};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
@@ -15,7 +14,7 @@ use super::source::Source;
 use super::tuning::{self, TUNING_OPTIONS};
 use super::verb::{project, renumber, used_columns};
 use crate::error::{Error, Result, list};
-use crate::exec::{FitExec, FitJob, TrainOutput, Tuning, training_info_schema};
+use crate::exec::{Fit, FitJob, OperationExec, TrainOutput, Tuning, training_info_schema};
 use crate::models::split::{SPLIT_OPTIONS, Split};
 use crate::models::{
     FEATURE_TYPES, FEATURES, FeatureKind, ID, MODELS, Model, ModelType, Roles, WARM_START, model_type,
@@ -23,8 +22,9 @@ use crate::models::{
 use crate::options::{OptionKind, OptionSpec, Options, Value};
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, keep_columns, scan};
+use crate::sql::relation::{PlanContext, keep_columns};
 use crate::store::check_name;
 
 const NAME: &str = "ML.TRAIN";
@@ -168,7 +168,7 @@ impl RelationFunction for Train {
             }
         }
         let roles = model_type.roles(&columns, &options)?;
-        let table = TrainTable {
+        let relation = TrainRelation {
             notices: left_out(model_type, &columns, &options),
             session: Arc::clone(&context.session),
             name,
@@ -180,7 +180,7 @@ impl RelationFunction for Train {
             tuning,
             source,
         };
-        scan(NAME, Arc::new(table))
+        scan_of(NAME, relation)
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -235,7 +235,7 @@ pub(crate) fn statement_options() -> Vec<OptionSpec> {
 }
 
 #[derive(Debug)]
-struct TrainTable {
+struct TrainRelation {
     session: Arc<Session>,
     name: String,
     model_type: &'static dyn ModelType,
@@ -249,7 +249,7 @@ struct TrainTable {
     notices: Vec<String>,
 }
 
-impl TrainTable {
+impl TrainRelation {
     /// The stored model to go on from, if that is asked for.
     async fn start(&self) -> Result<Option<Arc<dyn Model>>> {
         if !self.options.bool(WARM_START, false) {
@@ -296,27 +296,13 @@ fn left_out(model_type: &dyn ModelType, columns: &Schema, options: &Options) -> 
 }
 
 #[async_trait]
-impl TableProvider for TrainTable {
+impl OverQuery for TrainRelation {
     fn schema(&self) -> SchemaRef {
         training_info_schema()
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let all = training_info_schema();
-        let columns: Vec<usize> = match projection {
-            Some(p) => p.clone(),
-            None => (0..all.fields().len()).collect(),
-        };
         let (kept, roles) = match &self.source.transform {
             // Everything that TRANSFORM reads is kept, and what it makes plays the parts.
             Some(_) => ((0..self.source.columns.fields().len()).collect(), self.roles.clone()),
@@ -352,16 +338,15 @@ impl TableProvider for TrainTable {
             start: self.start().await?,
             notices: self.notices.clone(),
         };
-        let schema = project(&all, &columns);
-        Ok(Arc::new(FitExec::new(
+        let schema = project(&all, wanted);
+        let output = TrainOutput {
+            model: self.name.clone(),
+            options: self.options.clone(),
+            columns: wanted.to_vec(),
+        };
+        Ok(Arc::new(OperationExec::new(
             input,
-            job,
-            Arc::new(TrainOutput {
-                model: self.name.clone(),
-                options: self.options.clone(),
-                columns,
-            }),
-            schema,
+            Arc::new(Fit::new(job, Arc::new(output), schema)),
         )))
     }
 }

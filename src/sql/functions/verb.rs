@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::{TableProvider, TableType};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::RelationFunction;
 use crate::error::Result;
-use crate::exec::{FitExec, FitJob, OutputColumn, ScoreOutput};
+use crate::exec::{Fit, FitJob, OperationExec, OutputColumn, ScoreOutput};
 use crate::models::{ModelType, Roles};
 use crate::options::Options;
 use crate::session::Session;
 use crate::sql::arguments::Arguments;
+use crate::sql::functions::table::{OverQuery, scan_of};
 use crate::sql::help::{Form, Topic};
-use crate::sql::relation::{PlanContext, check_new_columns, columns_of, keep_columns, scan};
+use crate::sql::relation::{PlanContext, check_new_columns, columns_of, keep_columns};
 
 /// The verb of a model type that scores rows.
 pub(crate) struct Verb(pub &'static dyn ModelType);
@@ -39,7 +39,7 @@ impl RelationFunction for Verb {
         let schema = Arc::new(Schema::new(
             columns.fields().iter().chain(&added).cloned().collect::<Vec<_>>(),
         ));
-        let table = FitTable {
+        let relation = FitRelation {
             session: Arc::clone(&context.session),
             model_type: self.0,
             options,
@@ -48,7 +48,7 @@ impl RelationFunction for Verb {
             columns,
             schema,
         };
-        scan(verb, Arc::new(table))
+        scan_of(verb, relation)
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -97,7 +97,7 @@ pub(crate) fn project(schema: &Schema, kept: &[usize]) -> SchemaRef {
 
 /// The relation: holds the input's plan, which is planned physically when the relation is scanned.
 #[derive(Debug)]
-struct FitTable {
+struct FitRelation {
     session: Arc<Session>,
     model_type: &'static dyn ModelType,
     options: Options,
@@ -108,26 +108,12 @@ struct FitTable {
 }
 
 #[async_trait]
-impl TableProvider for FitTable {
+impl OverQuery for FitRelation {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let wanted: Vec<usize> = match projection {
-            Some(p) => p.clone(),
-            None => (0..self.schema.fields().len()).collect(),
-        };
+    async fn plan(&self, state: &dyn CatalogSession, wanted: &[usize]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let width = self.columns.fields().len();
         let mut kept = used_columns(&self.roles);
         kept.extend(wanted.iter().copied().filter(|i| *i < width));
@@ -157,12 +143,10 @@ impl TableProvider for FitTable {
             start: None,
             notices: vec![],
         };
-        let schema = project(&self.schema, &wanted);
-        Ok(Arc::new(FitExec::new(
+        let schema = project(&self.schema, wanted);
+        Ok(Arc::new(OperationExec::new(
             input,
-            job,
-            Arc::new(ScoreOutput { columns }),
-            schema,
+            Arc::new(Fit::new(job, Arc::new(ScoreOutput { columns }), schema)),
         )))
     }
 }
