@@ -119,7 +119,7 @@ impl Learning<'_> {
         let mut search = Search::new(domains, tuning.algorithm, tuning.trial_count, self.context.seed);
         let (mut outcomes, mut trials): (Vec<Outcome>, Vec<Trial>) = (vec![], vec![]);
         let mut best: Option<(f64, usize, Fitted)> = None;
-        let mut notices = vec![];
+        let (mut told, mut notices) = (vec![], vec![]);
         let mut keeper = Keeper {
             learning: self,
             models: vec![],
@@ -140,11 +140,15 @@ impl Learning<'_> {
             };
             let mut score = None;
             match self.with_budget(|context| self.trial(&options, split, context)) {
-                Ok((fitted, evaluation)) => {
+                Ok((fitted, evaluation, said)) => {
                     score = objective(fitted.model.as_ref(), &evaluation, tuning.objective.as_deref())?;
                     trial.loss = fitted.info.passes.last().and_then(|p| p.loss);
                     trial.test = fitted.info.evaluation.clone().filter(|_| split.test.is_some());
                     trial.evaluation = Some(evaluation);
+                    // What is said of the rows is the same of every trial.
+                    for notice in said {
+                        self.tell_notice(&mut told, Some(notice));
+                    }
                     let unkept = keeper.keep(trials.len() as u64 + 1, &fitted)?;
                     self.tell_notice(&mut notices, unkept);
                     if let Some(score) = score
@@ -175,8 +179,13 @@ impl Learning<'_> {
     }
 
     /// A model with these options, which knows how good it is in the end, and how good it is beside the other trials: by what is held out,
-    /// or else by cross-validation.
-    fn trial(&self, options: &Options, split: &Split<'_>, context: &FitContext<'_>) -> Result<(Fitted, Evaluation)> {
+    /// or else by cross-validation. Then what is to be said of the rows that judged it.
+    fn trial(
+        &self,
+        options: &Options,
+        split: &Split<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<(Fitted, Evaluation, Vec<String>)> {
         let mut fitted = self.fit(split, options, context)?;
         let mut strangers = Strangers::default();
         let evaluation = match split.eval {
@@ -192,21 +201,19 @@ impl Learning<'_> {
                 self.job.model_type.name()
             ))
         })?;
-        let mut notices = vec![self.notice_of(&strangers, split.seen)];
+        let mut notices: Vec<String> = self.notice_of(&strangers, split.seen).into_iter().collect();
         fitted.info.evaluation = match split.test {
             Some(_) => {
                 let mut strangers = Strangers::default();
                 let tested = self.judge(fitted.model.as_ref(), split.seen, split.test, &mut strangers)?;
-                notices.push(self.notice_of(&strangers, split.seen));
+                notices.extend(self.notice_of(&strangers, split.seen));
                 tested
             }
             None => Some(evaluation.clone()),
         };
         fitted.info.judgements = self.judgements(fitted.model.as_ref(), split)?;
-        for notice in notices {
-            self.tell_notice(&mut fitted.info.notices, notice);
-        }
-        Ok((fitted, evaluation))
+        fitted.info.notices.extend(notices.iter().cloned());
+        Ok((fitted, evaluation, notices))
     }
 }
 
