@@ -14,8 +14,10 @@ use crate::store::TrialModel;
 /// Folds that judge a trial where no row is held out.
 const TRIAL_FOLDS: usize = 5;
 
-/// A trial's model of so many bytes or fewer, as it is stored, waits in memory.
+/// A trial's model of so many bytes or fewer, as it is stored, waits in memory …
 const SMALL_MODEL_BYTES: usize = 1 << 20;
+/// … as long as all that wait there have so many together: the fits that follow need the memory.
+const MOST_WAITING_BYTES: usize = 16 << 20;
 
 /// An option that is searched for.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub(crate) struct KeptTrials {
 struct Keeper<'a> {
     learning: &'a Learning<'a>,
     models: Vec<TrialModel>,
+    /// Bytes of the models that wait in memory.
+    waiting: usize,
     memory: Box<dyn MemoryBudget>,
 }
 
@@ -77,8 +81,8 @@ impl Keeper<'_> {
     fn keep(&mut self, trial_id: u64, fitted: &Fitted) -> Result<Option<String>> {
         let mut model = TrialModel::new(trial_id, fitted.model.as_ref(), &fitted.info)?;
         let bytes = model.memory_bytes();
-        let in_memory = |memory: &dyn MemoryBudget| memory.take(bytes, "the model of a trial").is_ok();
-        if bytes <= SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) {
+        let small = bytes <= SMALL_MODEL_BYTES && self.waiting + bytes <= MOST_WAITING_BYTES;
+        if small && self.waits_in_memory(bytes) {
             self.models.push(model);
             return Ok(None);
         }
@@ -87,7 +91,7 @@ impl Keeper<'_> {
                 self.models.push(model);
                 None
             }
-            Err(_) if bytes > SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) => {
+            Err(_) if !small && self.waits_in_memory(bytes) => {
                 self.models.push(model);
                 None
             }
@@ -97,6 +101,13 @@ impl Keeper<'_> {
                 megabytes(bytes)
             )),
         })
+    }
+
+    /// Takes so many bytes of the query's memory; false where there are not so many.
+    fn waits_in_memory(&mut self, bytes: usize) -> bool {
+        let granted = self.memory.take(bytes, "the model of a trial").is_ok();
+        self.waiting += if granted { bytes } else { 0 };
+        granted
     }
 
     /// All but the best.
@@ -123,6 +134,7 @@ impl Learning<'_> {
         let mut keeper = Keeper {
             learning: self,
             models: vec![],
+            waiting: 0,
             memory: (self.budget)(),
         };
         while let Some(point) = search.next(&outcomes) {
