@@ -247,3 +247,27 @@ pub(super) fn mean_of(folds: &[Evaluation]) -> Option<Evaluation> {
 pub(super) fn without<'a>(rows: &'a dyn Rows, marks: Option<&[BooleanArray]>) -> Result<SelectedRows<'a>> {
     SelectedRows::new(rows, marks, false, every(rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_rows_were_left_out_is_said() {
+        let strangers = |row_count, labels: &[&str]| Strangers {
+            row_count,
+            labels: labels.iter().map(|l| (*l).to_string()).collect(),
+        };
+        assert_eq!(strangers(0, &[]).notice("kind"), None);
+        let one = strangers(1, &["a"]).notice("kind").unwrap();
+        assert!(
+            one.starts_with("1 row that was to judge the model is left out") && one.contains("the same 'kind' ('a')"),
+            "{one}"
+        );
+        let more = strangers(3, &["b", "a"]).notice("kind").unwrap();
+        assert!(
+            more.starts_with("3 rows that were to judge the model are left out") && more.contains("('a' and 'b')"),
+            "{more}"
+        );
+    }
+}

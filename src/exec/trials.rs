@@ -14,8 +14,10 @@ use crate::store::TrialModel;
 /// Folds that judge a trial where no row is held out.
 const TRIAL_FOLDS: usize = 5;
 
-/// A trial's model of so many bytes or fewer, as it is stored, waits in memory.
+/// A trial's model of so many bytes or fewer, as it is stored, waits in memory …
 const SMALL_MODEL_BYTES: usize = 1 << 20;
+/// … as long as all that wait there have so many together: the fits that follow need the memory.
+const MOST_WAITING_BYTES: usize = 16 << 20;
 
 /// An option that is searched for.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub(crate) struct KeptTrials {
 struct Keeper<'a> {
     learning: &'a Learning<'a>,
     models: Vec<TrialModel>,
+    /// Bytes of the models that wait in memory.
+    waiting: usize,
     memory: Box<dyn MemoryBudget>,
 }
 
@@ -77,8 +81,8 @@ impl Keeper<'_> {
     fn keep(&mut self, trial_id: u64, fitted: &Fitted) -> Result<Option<String>> {
         let mut model = TrialModel::new(trial_id, fitted.model.as_ref(), &fitted.info)?;
         let bytes = model.memory_bytes();
-        let in_memory = |memory: &dyn MemoryBudget| memory.take(bytes, "the model of a trial").is_ok();
-        if bytes <= SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) {
+        let small = bytes <= SMALL_MODEL_BYTES && self.waiting + bytes <= MOST_WAITING_BYTES;
+        if small && self.waits_in_memory(bytes) {
             self.models.push(model);
             return Ok(None);
         }
@@ -87,7 +91,7 @@ impl Keeper<'_> {
                 self.models.push(model);
                 None
             }
-            Err(_) if bytes > SMALL_MODEL_BYTES && in_memory(self.memory.as_ref()) => {
+            Err(_) if !small && self.waits_in_memory(bytes) => {
                 self.models.push(model);
                 None
             }
@@ -97,6 +101,13 @@ impl Keeper<'_> {
                 megabytes(bytes)
             )),
         })
+    }
+
+    /// Takes so many bytes of the query's memory; false where there are not so many.
+    fn waits_in_memory(&mut self, bytes: usize) -> bool {
+        let granted = self.memory.take(bytes, "the model of a trial").is_ok();
+        self.waiting += if granted { bytes } else { 0 };
+        granted
     }
 
     /// All but the best.
@@ -119,10 +130,11 @@ impl Learning<'_> {
         let mut search = Search::new(domains, tuning.algorithm, tuning.trial_count, self.context.seed);
         let (mut outcomes, mut trials): (Vec<Outcome>, Vec<Trial>) = (vec![], vec![]);
         let mut best: Option<(f64, usize, Fitted)> = None;
-        let mut notices = vec![];
+        let (mut told, mut notices) = (vec![], vec![]);
         let mut keeper = Keeper {
             learning: self,
             models: vec![],
+            waiting: 0,
             memory: (self.budget)(),
         };
         while let Some(point) = search.next(&outcomes) {
@@ -140,11 +152,15 @@ impl Learning<'_> {
             };
             let mut score = None;
             match self.with_budget(|context| self.trial(&options, split, context)) {
-                Ok((fitted, evaluation)) => {
+                Ok((fitted, evaluation, said)) => {
                     score = objective(fitted.model.as_ref(), &evaluation, tuning.objective.as_deref())?;
                     trial.loss = fitted.info.passes.last().and_then(|p| p.loss);
                     trial.test = fitted.info.evaluation.clone().filter(|_| split.test.is_some());
                     trial.evaluation = Some(evaluation);
+                    // What is said of the rows is the same of every trial.
+                    for notice in said {
+                        self.tell_notice(&mut told, Some(notice));
+                    }
                     let unkept = keeper.keep(trials.len() as u64 + 1, &fitted)?;
                     self.tell_notice(&mut notices, unkept);
                     if let Some(score) = score
@@ -175,8 +191,13 @@ impl Learning<'_> {
     }
 
     /// A model with these options, which knows how good it is in the end, and how good it is beside the other trials: by what is held out,
-    /// or else by cross-validation.
-    fn trial(&self, options: &Options, split: &Split<'_>, context: &FitContext<'_>) -> Result<(Fitted, Evaluation)> {
+    /// or else by cross-validation. Then what is to be said of the rows that judged it.
+    fn trial(
+        &self,
+        options: &Options,
+        split: &Split<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<(Fitted, Evaluation, Vec<String>)> {
         let mut fitted = self.fit(split, options, context)?;
         let mut strangers = Strangers::default();
         let evaluation = match split.eval {
@@ -192,21 +213,19 @@ impl Learning<'_> {
                 self.job.model_type.name()
             ))
         })?;
-        let mut notices = vec![self.notice_of(&strangers, split.seen)];
+        let mut notices: Vec<String> = self.notice_of(&strangers, split.seen).into_iter().collect();
         fitted.info.evaluation = match split.test {
             Some(_) => {
                 let mut strangers = Strangers::default();
                 let tested = self.judge(fitted.model.as_ref(), split.seen, split.test, &mut strangers)?;
-                notices.push(self.notice_of(&strangers, split.seen));
+                notices.extend(self.notice_of(&strangers, split.seen));
                 tested
             }
             None => Some(evaluation.clone()),
         };
         fitted.info.judgements = self.judgements(fitted.model.as_ref(), split)?;
-        for notice in notices {
-            self.tell_notice(&mut fitted.info.notices, notice);
-        }
-        Ok((fitted, evaluation))
+        fitted.info.notices.extend(notices.iter().cloned());
+        Ok((fitted, evaluation, notices))
     }
 }
 

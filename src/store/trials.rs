@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::artefact::{EncodedPart, Kept, Manifest, TrialFile, finite, now};
 use super::{FORMAT_VERSION, Inner, LoadedModel, ModelStore, background, check_name};
-use crate::error::{Error, Result, list};
+use crate::error::{Error, Result};
 use crate::models::{Model, Parts, TrainingInfo};
 use crate::options::Options;
 
@@ -197,7 +197,7 @@ impl Inner {
             let others: Vec<String> = main.trial_ids().iter().map(u64::to_string).collect();
             return Err(Error::request(format!(
                 "trial {trial} of model '{name}' has no model, because {why}; take one of {}",
-                list(others, 100)
+                others.join(", ")
             )));
         };
         let mut own = self.read_manifest(name, main.version, &file.file).await?;

@@ -102,7 +102,8 @@ impl RelationFunction for Compare {
             form: Form::Relation,
             syntax: format!("FROM {NAME}((query), label => 'churned', models => ['logistic_reg', …] [, folds => 5])"),
             summary: "Models side by side: each metric of ML.EVALUATE, its mean and deviation over the same folds, a column for each model, and \
-                      how long each took. Nothing is stored."
+                      how long each took. Nothing is stored. Rows of a fold whose label no other fold has are left out of its judgement; a notice \
+                      says how many."
                 .into(),
             options: OPTIONS.to_vec(),
             example: "SELECT * FROM ML.COMPARE((SELECT * FROM customers), label => 'churned', id => 'customer_id', models => {'plain': {'model_type': \

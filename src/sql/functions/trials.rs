@@ -247,14 +247,23 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn large_models_wait_on_disk() {
-        let factors = "CREATE TABLE r AS SELECT value % 4000 AS user, (value * 7919) % 997 AS item, 1.0 + value % 5 AS rating \
-             FROM generate_series(1, 8000);
+        let factors = "CREATE TABLE r AS SELECT value % 40000 AS user, (value * 7919) % 997 AS item, 1.0 + (value * 31) % 5 AS rating \
+             FROM generate_series(1, 44000);
              CREATE MODEL m OPTIONS (model_type = 'matrix_factorization', user_col = 'user', item_col = 'item', rating_col = 'rating', \
-             num_factors = 48, max_iterations = 2, l2_reg = HPARAM_CANDIDATES([1.0, 5.0]), num_trials = 2, \
+             num_factors = 12, max_iterations = 1, l2_reg = HPARAM_CANDIDATES([1.0, 5.0]), num_trials = 2, \
              hparam_tuning_algorithm = 'grid_search', data_split_method = 'random') AS SELECT * FROM r";
         let recommended = "SELECT count(*) AS n, count(predicted_rating) AS k FROM ML.RECOMMEND('m', (SELECT 5 AS user), trial_id => ";
         let ctx = context(RuntimeEnvBuilder::new());
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().display().to_string();
+        run(&ctx, &format!("SET ml.store = '{uri}'")).await.unwrap();
         run(&ctx, factors).await.unwrap();
+        let files = std::fs::read_dir(folder.path().join("m/000001"))
+            .unwrap()
+            .map(|f| f.unwrap());
+        let of_trial = files.filter(|f| f.file_name().to_string_lossy().starts_with("trial-"));
+        let bytes: u64 = of_trial.map(|f| f.metadata().unwrap().len()).sum();
+        assert!(bytes > 1 << 20, "{bytes} bytes would wait in memory");
         for trial in 1..=2 {
             let told = run(&ctx, &format!("{recommended}{trial})")).await.unwrap();
             assert!(told.contains("| 997 | 997 |"), "{told}");
@@ -264,5 +273,47 @@ mod tests {
         let ctx = context(RuntimeEnvBuilder::new().with_disk_manager_builder(nowhere));
         run(&ctx, factors).await.unwrap();
         run(&ctx, &format!("{recommended}1)")).await.unwrap();
+    }
+
+    #[derive(Debug, Default)]
+    struct Heard(std::sync::Mutex<Vec<String>>);
+
+    impl crate::models::Observer for Heard {
+        fn notice(&self, notice: &str) {
+            self.0.lock().unwrap().push(notice.into());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_that_judge_nothing_are_told_once() {
+        let ctx = context(RuntimeEnvBuilder::new());
+        let heard = std::sync::Arc::new(Heard::default());
+        crate::observe(&ctx, heard.clone()).unwrap();
+        let told = || {
+            let all = std::mem::take(&mut *heard.0.lock().unwrap());
+            all.into_iter()
+                .filter(|n| n.contains("left out of the judgement"))
+                .count()
+        };
+        let rows = "CREATE TABLE t AS SELECT (value * 37) % 101 AS a, CASE WHEN value = 5 THEN 'odd' WHEN value = 9 THEN 'rare' \
+             WHEN (value * 37) % 101 > 60 THEN 'big' WHEN (value * 37) % 101 > 30 THEN 'middle' ELSE 'small' END AS label, \
+             CASE value % 4 WHEN 0 THEN 'TEST' WHEN 1 THEN 'EVAL' ELSE 'TRAIN' END AS part FROM generate_series(1, 400)";
+        run(&ctx, rows).await.unwrap();
+        let search = "CREATE MODEL m OPTIONS (model_type = 'logistic_reg', l2_reg = HPARAM_CANDIDATES([0.1, 1.0, 10.0]), num_trials = 3, \
+             data_split_method = 'custom', data_split_col = 'part') AS SELECT * FROM t";
+        run(&ctx, search).await.unwrap();
+        assert_eq!(told(), 1);
+        let notice = "SELECT count(DISTINCT trial_id) AS n FROM ML.TRAINING_INFO('m') WHERE notice LIKE '%2 rows that were%(''odd'' and ''rare'')%'";
+        let all = run(&ctx, notice).await.unwrap();
+        assert!(
+            all.contains("| 3 |"),
+            "{all}\n{}",
+            run(&ctx, "SELECT trial_id, iteration, notice FROM ML.TRAINING_INFO('m')")
+                .await
+                .unwrap()
+        );
+        let compare = "SELECT * FROM ML.COMPARE((SELECT a, label FROM t), label => 'label', models => ['logistic_reg'], folds => 3)";
+        run(&ctx, compare).await.unwrap();
+        assert_eq!(told(), 1);
     }
 }

@@ -16,7 +16,8 @@ pub(crate) static TUNING_OPTIONS: &[OptionSpec] = &[
         aliases: &[],
         kind: OptionKind::Int { min: 1, max: 100 },
         default: "10",
-        help: "How many trials a search makes of options that are HPARAM_RANGE(low, high) or HPARAM_CANDIDATES([…]); the best one's model is kept.",
+        help: "How many trials a search makes of options that are HPARAM_RANGE(low, high) or HPARAM_CANDIDATES([…]). Every trial's model is \
+               stored; the best one's serves where no trial_id is named.",
     },
     OptionSpec {
         name: "max_parallel_trials",
@@ -37,7 +38,7 @@ pub(crate) static TUNING_OPTIONS: &[OptionSpec] = &[
         aliases: &[],
         kind: OptionKind::Any("the name of a metric of ML.EVALUATE, or a list of one"),
         default: "roc_auc, r2_score, davies_bouldin_index or mean_squared_error, by the model",
-        help: "The metric that trials are compared by, on what is held out, or by five folds where nothing is.",
+        help: "The metric that trials are compared by, on what data_split_method holds out for it, or by five folds where nothing is.",
     },
 ];
 
