@@ -1,6 +1,7 @@
 //! The SQL surface: names, the relation planner, functions, tables. Knows plans, and no algorithm.
 
 mod arguments;
+mod array_queries;
 mod catalog;
 pub mod dialect;
 mod elements;
@@ -8,6 +9,7 @@ mod faults;
 pub(crate) mod functions;
 mod google;
 pub mod help;
+mod joined;
 mod names;
 mod relation;
 mod run;

@@ -3,17 +3,20 @@
 //! DataFusion folds names without quotes to lower case and takes those in quotes as they are, so `fullVisitorId` in a file is
 //! found only as `"fullVisitorId"`. Here the words of a statement that are some column's name but for the case are given
 //! that column's spelling, before the statement is parsed. All of a statement's words are, its aliases too, so that what it
-//! names in one place it finds in another.
+//! names in one place it finds in another; what a query's result is called is restored at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Statement as SqlStatement};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
+use super::joined::Columns;
 use super::statement::is_reserved;
 
 /// Words after which tables are named, and words that end that.
@@ -30,6 +33,14 @@ const WITH_WORDS: &[&str] = &["EXTRACT", "TRIM", "SUBSTRING", "OVERLAY", "CAST",
 pub(crate) struct Names {
     /// The spellings of columns and fields, by lower case.
     columns: BTreeMap<String, BTreeSet<String>>,
+    /// The columns of the tables, in lower case.
+    top: BTreeSet<String>,
+    /// The fields of columns that are structs, in lower case.
+    fields: BTreeSet<String>,
+    /// The columns of each table.
+    by_table: Columns,
+    /// Names in queries over elements that are no fields of theirs, in lower case.
+    outer: BTreeSet<String>,
     /// Tables, in lower case.
     tables: BTreeSet<String>,
 }
@@ -51,9 +62,34 @@ impl Names {
         self.tables.insert(table.table().to_lowercase());
         let folders = [table.schema(), table.catalog()];
         self.tables.extend(folders.into_iter().flatten().map(str::to_lowercase));
+        let name = table.table().to_lowercase();
         if let Ok(provider) = ctx.table_provider(table).await {
-            self.add(provider.schema().fields());
+            let schema = provider.schema();
+            let columns = schema.fields().iter().map(|f| f.name().to_lowercase());
+            self.by_table.entry(name).or_default().extend(columns);
+            self.top.extend(schema.fields().iter().map(|f| f.name().to_lowercase()));
+            self.add(schema.fields());
         }
+    }
+
+    /// The columns of the tables, in lower case.
+    pub(crate) fn top(&self) -> &BTreeSet<String> {
+        &self.top
+    }
+
+    /// Names in queries over elements that are no fields of theirs, in lower case.
+    pub(crate) fn outer(&self) -> &BTreeSet<String> {
+        &self.outer
+    }
+
+    /// The columns of each table, both in lower case.
+    pub(crate) fn by_table(&self) -> &Columns {
+        &self.by_table
+    }
+
+    /// The fields of columns that are structs, or arrays of them, in lower case.
+    pub(crate) fn fields(&self) -> &BTreeSet<String> {
+        &self.fields
     }
 
     /// Adds columns, and the fields of those that are structs.
@@ -65,6 +101,7 @@ impl Names {
                 inner = item.data_type();
             }
             if let DataType::Struct(fields) = inner {
+                self.fields.extend(fields.iter().map(|f| f.name().to_lowercase()));
                 self.add(fields);
             }
         }
@@ -77,10 +114,15 @@ impl Names {
     }
 
     /// Whether an error says that a column is there in another case than the one it was looked for in, and is not known
-    /// here yet: one that a function or a subquery makes.
+    /// here yet: one that a function or a subquery makes. Or that a name in a query over elements, which was taken for a
+    /// field of theirs, is none: then it is looked for in the query around.
     pub(crate) fn learn(&mut self, error: &DataFusionError) -> bool {
         let DataFusionError::SchemaError(schema, _) = error.find_root() else {
-            return false;
+            let message = error.find_root().strip_backtrace();
+            let no_field = message
+                .split_once("Field ")
+                .and_then(|(_, rest)| rest.split_once(" not found in struct"));
+            return no_field.is_some_and(|(name, _)| self.outer.insert(name.trim_matches('\'').to_lowercase()));
         };
         let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref() else {
             return false;
@@ -151,6 +193,78 @@ impl Names {
             }
         }
         changed
+    }
+}
+
+/// The aliases of a query's columns as they are written, from the first and from the last one to an asterisk.
+pub(crate) struct Aliases {
+    first: Vec<Option<String>>,
+    last: Vec<Option<String>>,
+    all: bool,
+}
+
+impl Aliases {
+    /// Those of a statement that is a query.
+    pub(crate) fn of(statement: &Statement) -> Option<Self> {
+        let Statement::Statement(statement) = statement else {
+            return None;
+        };
+        let SqlStatement::Query(query) = statement.as_ref() else {
+            return None;
+        };
+        let SetExpr::Select(select) = query.body.as_ref() else {
+            return None;
+        };
+        let alias = |item: &SelectItem| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(Some(alias.value.clone())),
+            SelectItem::UnnamedExpr(_) => Some(None),
+            _ => None,
+        };
+        let items = &select.projection;
+        let first: Vec<_> = items.iter().map_while(alias).collect();
+        let mut last: Vec<_> = items.iter().rev().map_while(alias).collect();
+        last.reverse();
+        Some(Self {
+            all: first.len() == items.len(),
+            first,
+            last,
+        })
+    }
+
+    /// The alias of a column.
+    fn at(&self, column: usize, count: usize) -> Option<&str> {
+        if self.all && self.first.len() != count {
+            return None;
+        }
+        let from_end = || {
+            (self.last.len() + column)
+                .checked_sub(count)
+                .and_then(|i| self.last.get(i))
+        };
+        self.first.get(column).or_else(from_end)?.as_deref()
+    }
+
+    /// A query's plan whose columns are called as they were written, where that differs in the case alone.
+    pub(crate) fn restore(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let count = plan.schema().fields().len();
+        let mut differs = false;
+        let columns: Vec<Expr> = (0..count)
+            .map(|i| {
+                let (qualifier, field) = plan.schema().qualified_field(i);
+                let column = Expr::from((qualifier, field));
+                match self.at(i, count) {
+                    Some(alias) if alias != field.name() && alias.to_lowercase() == field.name().to_lowercase() => {
+                        differs = true;
+                        column.alias(alias)
+                    }
+                    _ => column,
+                }
+            })
+            .collect();
+        if !differs {
+            return Ok(plan);
+        }
+        LogicalPlanBuilder::from(plan).project(columns)?.build()
     }
 }
 

@@ -13,11 +13,11 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::array_queries::ElementQueries;
 use super::dialect::is_model_type;
-use super::elements::ElementQueries;
 use super::faults::{placed, pointed, shown};
 use super::help::{Form, Topic};
-use super::names::Names;
+use super::names::{Aliases, Names};
 use super::select::{Namer, visit};
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Sql, Statement, SyntaxError, Variables,
@@ -177,6 +177,7 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
     }
     let mut statement = state.sql_to_statement(sql, &Dialect::Generic)?;
     let mut names = Names::of(ctx, &statement).await;
+    let aliases = Aliases::of(&statement);
     loop {
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
@@ -188,12 +189,20 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
                 .build()?;
             statement = parser.parse_statement()?;
         }
-        visit(&mut statement, &mut ElementQueries);
-        visit(&mut statement, &mut Namer::default());
+        let mut written = statement.clone();
+        let mut elements = ElementQueries::new(&names, &mut written);
+        visit(&mut written, &mut elements);
+        visit(&mut written, &mut Namer::new(&names));
         // A name that was looked for in vain may be one that only planning makes.
-        match state.statement_to_plan(statement.clone()).await {
+        match state.statement_to_plan(written).await {
             Err(error) if names.learn(&error) => {}
-            planned => return planned,
+            Ok(plan) => {
+                return match aliases {
+                    Some(aliases) => aliases.restore(plan),
+                    None => Ok(plan),
+                };
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,15 +1,20 @@
-//! What GoogleSQL names in a SELECT and DataFusion does not: a field of a struct is called as the field, and queries in FROM
-//! need no names, however many there are.
+//! What GoogleSQL says of a SELECT in fewer words than DataFusion: a field of a struct is called as the field, queries in FROM
+//! need no names, however many there are, and NULLs come before all other values.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem, SetExpr, Subscript,
-    TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, FunctionArgumentClause, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
+    NamedWindowDefinition, NamedWindowExpr, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    Subscript, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WindowType,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+
+use super::joined::{Columns, name_fields, named_columns, spread};
+use super::names::Names;
 
 /// Walks over a statement with a visitor that never ends early.
 pub(crate) fn visit(statement: &mut Statement, visitor: &mut impl VisitorMut<Break = ()>) {
@@ -31,12 +36,71 @@ pub(crate) fn visit(statement: &mut Statement, visitor: &mut impl VisitorMut<Bre
 #[derive(Default)]
 pub(crate) struct Namer {
     queries: usize,
+    /// The columns of tables.
+    columns: Columns,
+    /// Fields of structs that are no columns of tables.
+    fields: BTreeSet<String>,
 }
 
 impl VisitorMut for Namer {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let columns = self.columns.entry(table.alias.name.value.to_lowercase()).or_default();
+            columns.extend(named_columns(&table.query).map(|name| name.to_lowercase()));
+        }
+        if let Some(OrderByKind::Expressions(keys)) = query.order_by.as_mut().map(|by| &mut by.kind) {
+            put_nulls_first(keys);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// `SELECT DISTINCT s.f … ORDER BY s.f` is ordered by the column that its select list makes, which has a name by now.
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && select.distinct.is_some()
+            && let Some(OrderByKind::Expressions(keys)) = query.order_by.as_mut().map(|by| &mut by.kind)
+        {
+            for key in keys {
+                let made = select.projection.iter().find_map(|item| match item {
+                    SelectItem::ExprWithAlias { expr, alias } if *expr == key.expr => Some(alias.clone()),
+                    _ => None,
+                });
+                if let Some(alias) = made {
+                    key.expr = Expr::Identifier(alias);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
+        if let Some(WindowType::WindowSpec(window)) = &mut function.over {
+            put_nulls_first(&mut window.order_by);
+        }
+        put_nulls_first(&mut function.within_group);
+        if let FunctionArguments::List(list) = &mut function.args {
+            for clause in &mut list.clauses {
+                if let FunctionArgumentClause::OrderBy(keys) = clause {
+                    put_nulls_first(keys);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        spread(select, &self.columns);
+        name_fields(select, &self.fields);
+        for NamedWindowDefinition(_, window) in &mut select.named_window {
+            if let NamedWindowExpr::WindowSpec(window) = window {
+                put_nulls_first(&mut window.order_by);
+            }
+        }
         if leaves_out_of_join(select) {
             self.nest(select);
         }
@@ -72,7 +136,23 @@ impl VisitorMut for Namer {
     }
 }
 
+/// NULL is the least value there is, where nothing else is said.
+fn put_nulls_first(keys: &mut [OrderByExpr]) {
+    for OrderByExpr { options, .. } in keys {
+        options.nulls_first.get_or_insert(options.asc != Some(false));
+    }
+}
+
 impl Namer {
+    /// For a statement about tables with these names.
+    pub(crate) fn new(names: &Names) -> Self {
+        Self {
+            queries: 0,
+            columns: names.by_table().clone(),
+            fields: names.fields().difference(names.top()).cloned().collect(),
+        }
+    }
+
     /// A name for a query that has none.
     fn alias(&mut self) -> TableAlias {
         self.queries += 1;
@@ -86,10 +166,9 @@ impl Namer {
 
     /// Writes `SELECT * EXCEPT (a) FROM …` as `SELECT * EXCEPT (a) FROM (SELECT * FROM …)`.
     fn nest(&mut self, select: &mut Select) {
-        let outer = Parser::new(&GenericDialect {})
-            .try_with_sql("SELECT * FROM (SELECT 1)")
-            .and_then(|mut p| p.parse_query());
-        let Ok(mut outer) = outer else { return };
+        let Some(mut outer) = parsed_query("SELECT * FROM (SELECT 1)") else {
+            return;
+        };
         let SetExpr::Select(mut body) = *outer.body.clone() else {
             return;
         };
@@ -103,9 +182,15 @@ impl Namer {
             && let TableFactor::Derived { subquery, alias, .. } = relation
         {
             *alias = Some(self.alias());
-            **subquery = *outer;
+            **subquery = outer;
         }
     }
+}
+
+/// A query that is written here.
+pub(crate) fn parsed_query(sql: &str) -> Option<Query> {
+    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(sql).ok()?;
+    parser.parse_query().ok().map(|query| *query)
 }
 
 /// Whether a select list is `* EXCEPT (…)` of tables that are joined by USING, where DataFusion finds the common columns twice.
@@ -135,7 +220,7 @@ pub(crate) fn folded(ident: &Ident) -> String {
 }
 
 /// What columns are qualified by that come from a relation.
-fn relation_name(factor: &TableFactor) -> Option<String> {
+pub(crate) fn relation_name(factor: &TableFactor) -> Option<String> {
     let last = |name: &ObjectName| name.0.last().and_then(|part| part.as_ident()).map(folded);
     match factor {
         TableFactor::Table { alias: Some(alias), .. }

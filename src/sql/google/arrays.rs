@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Date32Builder, Float64Builder, Int64Array, Int64Builder, ListArray, ListBuilder,
-    MutableArrayData, StringBuilder, make_array,
+    MutableArrayData, StringBuilder, TimestampMicrosecondBuilder, make_array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use datafusion::common::Result as DataFusionResult;
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 
-use super::dates::{ONE_DAY, date_of, days_of};
-use super::function::{Call, Kind, Spec, list_of, returns_int, returns_texts, same_number};
+use super::dates::{ONE_DAY, date_of, days_of, micros_of, moment_of};
+use super::function::{Call, Kind, MOMENT, Spec, list_of, returns_int, returns_texts, same_number};
 use super::parts::Part;
 use crate::error::Error;
 
@@ -45,6 +45,19 @@ pub(super) const ALL: &[Spec] = &[
         unify: None,
         returns: |_| Ok(list_of(DataType::Date32)),
         eval: generate_dates,
+        ..BASE
+    },
+    Spec {
+        title: "GENERATE_TIMESTAMP_ARRAY",
+        name: "generate_timestamp_array",
+        syntax: "GENERATE_TIMESTAMP_ARRAY(start, end, INTERVAL n part)",
+        summary: "The timestamps from start to end, both included, in steps of the interval.",
+        example: "SELECT GENERATE_TIMESTAMP_ARRAY(TIMESTAMP '2016-10-05', TIMESTAMP '2016-10-07', INTERVAL 1 DAY)",
+        takes: &[Kind::Moment, Kind::Moment, Kind::Int, Kind::Text],
+        least: 4,
+        unify: None,
+        returns: |_| Ok(list_of(MOMENT)),
+        eval: generate_timestamps,
         ..BASE
     },
     Spec {
@@ -210,6 +223,39 @@ fn generate_dates(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
             }
             lists.values().append_value(days_of(date));
             i += 1;
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+fn generate_timestamps(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    let mut lists = ListBuilder::new(TimestampMicrosecondBuilder::new());
+    for row in 0..call.rows {
+        if call.has_null(row) {
+            lists.append_null();
+            continue;
+        }
+        let (start, end) = (
+            moment_of(call.moment(0).value(row))?,
+            moment_of(call.moment(1).value(row))?,
+        );
+        let (step, part) = (call.int(2).value(row), Part::of(call.text(3).value(row))?);
+        if step == 0 {
+            return Err(no_step(call));
+        }
+        if matches!(part, Part::Months(_) | Part::IsoYear | Part::Week(_)) {
+            return Err(call.wrong("its steps are of a DAY or less; write DAY, HOUR, MINUTE or SECOND"));
+        }
+        let mut count = 0usize;
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|at| if step > 0 { *at <= end } else { *at >= end }) {
+            count += 1;
+            if count > MOST {
+                return Err(too_many(call));
+            }
+            lists.values().append_value(micros_of(at));
+            next = part.add(at, step).ok();
         }
         lists.append(true);
     }

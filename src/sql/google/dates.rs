@@ -1,19 +1,15 @@
-//! Functions of dates, timestamps and times: differences, sums, truncation, parts, and from and to numbers.
+//! Functions of dates and timestamps: differences, sums, truncation and parts.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Int64Array, Time64MicrosecondArray, TimestampMicrosecondArray,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, TimestampMicrosecondArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Date32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::Result as DataFusionResult;
 
-use super::function::{
-    Call, Kind, MOMENT, Spec, returns_date, returns_first, returns_int, returns_moment, returns_time,
-};
+use super::function::{Call, Kind, MOMENT, Spec, returns_date, returns_first, returns_int, returns_moment};
 pub(super) use super::parts::civil;
 use super::parts::{DAY, Part, extract};
 use crate::error::Error;
@@ -56,17 +52,6 @@ pub(super) const ALL: &[Spec] = &[
         takes: &[Kind::Moment, Kind::Moment, Kind::Text],
         least: 3,
         eval: whole_parts,
-        ..BASE
-    },
-    Spec {
-        title: "TIME_DIFF",
-        name: "time_diff",
-        syntax: "TIME_DIFF(end, start, part)",
-        summary: "How many boundaries of a part (MICROSECOND to HOUR) lie from start to end.",
-        example: "SELECT TIME_DIFF(TIME '15:30:00', TIME '14:35:00', MINUTE)",
-        takes: &[Kind::Time, Kind::Time, Kind::Text],
-        least: 3,
-        eval: time_diff,
         ..BASE
     },
     add(
@@ -196,94 +181,7 @@ pub(super) const ALL: &[Spec] = &[
         eval: timestamp,
         ..BASE
     },
-    Spec {
-        title: "TIME",
-        name: "google_time",
-        syntax: "TIME(hour, minute, second), TIME(timestamp [, zone])",
-        summary: "A time of day of three numbers, or the one that a timestamp has, in UTC or in a zone.",
-        example: "SELECT TIME(15, 30, 0)",
-        takes: &[Kind::Any, Kind::Any, Kind::Int],
-        returns: returns_time,
-        eval: time,
-        ..BASE
-    },
-    to_number(
-        "UNIX_SECONDS",
-        "unix_seconds",
-        "UNIX_SECONDS(timestamp)",
-        "seconds",
-        "SELECT UNIX_SECONDS(TIMESTAMP '2008-12-25 15:30:00+00')",
-        |call| since(call, 1_000_000),
-    ),
-    to_number(
-        "UNIX_MILLIS",
-        "unix_millis",
-        "UNIX_MILLIS(timestamp)",
-        "milliseconds",
-        "SELECT UNIX_MILLIS(TIMESTAMP '2008-12-25 15:30:00+00')",
-        |call| since(call, 1000),
-    ),
-    to_number(
-        "UNIX_MICROS",
-        "unix_micros",
-        "UNIX_MICROS(timestamp)",
-        "microseconds",
-        "SELECT UNIX_MICROS(TIMESTAMP '2008-12-25 15:30:00+00')",
-        |call| since(call, 1),
-    ),
-    Spec {
-        title: "UNIX_DATE",
-        name: "unix_date",
-        syntax: "UNIX_DATE(date)",
-        summary: "The days from 1970-01-01 to a date.",
-        example: "SELECT UNIX_DATE(DATE '2008-12-25')",
-        takes: &[Kind::Date],
-        eval: |call| call.map::<_, Int64Array>(|row| Ok(Some(call.date(0).value(row).into()))),
-        ..BASE
-    },
-    of_number(
-        "TIMESTAMP_SECONDS",
-        "timestamp_seconds",
-        "TIMESTAMP_SECONDS(n)",
-        "seconds",
-        "SELECT TIMESTAMP_SECONDS(1230219000)",
-        |call| after(call, 1_000_000),
-    ),
-    of_number(
-        "TIMESTAMP_MILLIS",
-        "timestamp_millis",
-        "TIMESTAMP_MILLIS(n)",
-        "milliseconds",
-        "SELECT TIMESTAMP_MILLIS(1230219000000)",
-        |call| after(call, 1000),
-    ),
-    of_number(
-        "TIMESTAMP_MICROS",
-        "timestamp_micros",
-        "TIMESTAMP_MICROS(n)",
-        "microseconds",
-        "SELECT TIMESTAMP_MICROS(1230219000000000)",
-        |call| after(call, 1),
-    ),
-    Spec {
-        title: "DATE_FROM_UNIX_DATE",
-        name: "date_from_unix_date",
-        syntax: "DATE_FROM_UNIX_DATE(n)",
-        summary: "The date so many days after 1970-01-01.",
-        example: "SELECT DATE_FROM_UNIX_DATE(14238)",
-        takes: &[Kind::Int],
-        returns: returns_date,
-        eval: |call| {
-            call.map::<_, Date32Array>(|row| {
-                let days = i32::try_from(call.int(0).value(row)).unwrap_or(i32::MAX);
-                date_of(days).map(|date| Some(days_of(date)))
-            })
-        },
-        ..BASE
-    },
 ];
-
-type Eval = fn(&Call<'_>) -> DataFusionResult<ArrayRef>;
 
 const fn add(title: &'static str, name: &'static str, syntax: &'static str, example: &'static str) -> Spec {
     Spec {
@@ -319,55 +217,6 @@ const fn truncate(title: &'static str, name: &'static str, syntax: &'static str,
         least: 2,
         returns: returns_first,
         eval: floor,
-        ..BASE
-    }
-}
-
-const fn to_number(
-    title: &'static str,
-    name: &'static str,
-    syntax: &'static str,
-    unit: &'static str,
-    example: &'static str,
-    eval: Eval,
-) -> Spec {
-    Spec {
-        title,
-        name,
-        syntax,
-        summary: match unit.as_bytes() {
-            b"seconds" => "The seconds from 1970-01-01 to a timestamp, rounded down.",
-            b"milliseconds" => "The milliseconds from 1970-01-01 to a timestamp, rounded down.",
-            _ => "The microseconds from 1970-01-01 to a timestamp.",
-        },
-        example,
-        takes: &[Kind::Moment],
-        eval,
-        ..BASE
-    }
-}
-
-const fn of_number(
-    title: &'static str,
-    name: &'static str,
-    syntax: &'static str,
-    unit: &'static str,
-    example: &'static str,
-    eval: Eval,
-) -> Spec {
-    Spec {
-        title,
-        name,
-        syntax,
-        summary: match unit.as_bytes() {
-            b"seconds" => "The timestamp so many seconds after 1970-01-01.",
-            b"milliseconds" => "The timestamp so many milliseconds after 1970-01-01.",
-            _ => "The timestamp so many microseconds after 1970-01-01.",
-        },
-        example,
-        takes: &[Kind::Int],
-        returns: returns_moment,
-        eval,
         ..BASE
     }
 }
@@ -492,20 +341,6 @@ fn whole_parts(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
     })
 }
 
-fn time_diff(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
-    call.map::<_, Int64Array>(|row| {
-        let name = call.text(2).value(row);
-        match Part::of(name)? {
-            Part::Micros(unit) if unit < 86_400_000_000 => {
-                Ok(Some(call.time(0).value(row) / unit - call.time(1).value(row) / unit))
-            }
-            _ => Err(call.wrong(format!(
-                "a time has no part {name}; write HOUR, MINUTE, SECOND, MILLISECOND or MICROSECOND"
-            ))),
-        }
-    })
-}
-
 fn shift(call: &Call<'_>, sign: i64) -> DataFusionResult<ArrayRef> {
     like_first(call, |row| {
         let name = call.text(2).value(row);
@@ -565,7 +400,7 @@ fn extracted(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
 }
 
 /// Numbers as parts of a date or time, from argument `from` on.
-fn numbers<'a>(call: &'a Call<'_>, from: usize) -> DataFusionResult<Vec<Int64Array>> {
+pub(super) fn numbers<'a>(call: &'a Call<'_>, from: usize) -> DataFusionResult<Vec<Int64Array>> {
     let number = |values: &'a ArrayRef| {
         if !values.data_type().is_integer() {
             return Err(call.wrong(format!(
@@ -587,7 +422,7 @@ fn civil_of(parts: &[Int64Array], row: usize) -> DataFusionResult<NaiveDate> {
     )
 }
 
-fn clock_of(call: &Call<'_>, parts: &[Int64Array], row: usize) -> DataFusionResult<NaiveTime> {
+pub(super) fn clock_of(call: &Call<'_>, parts: &[Int64Array], row: usize) -> DataFusionResult<NaiveTime> {
     let part = |i: usize| parts.get(i).map_or(0, |p| p.value(row));
     let small = |i: usize| u32::try_from(part(i)).unwrap_or(u32::MAX);
     NaiveTime::from_hms_opt(small(0), small(1), small(2)).ok_or_else(|| {
@@ -601,7 +436,7 @@ fn clock_of(call: &Call<'_>, parts: &[Int64Array], row: usize) -> DataFusionResu
 }
 
 /// A timestamp, a date or a text of the first argument, in the zone of the second, if there is one.
-fn local(call: &Call<'_>) -> DataFusionResult<TimestampMicrosecondArray> {
+pub(super) fn local(call: &Call<'_>) -> DataFusionResult<TimestampMicrosecondArray> {
     let given = call.arrays[0].data_type();
     if !(given.is_string() || given.is_temporal() || *given == DataType::Boolean) {
         return Err(call.wrong(format!(
@@ -677,30 +512,6 @@ fn timestamp(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
     call.map::<_, TimestampMicrosecondArray>(|row| {
         let at = to_utc(value(call, 0, row)?, &zone(call.text(1).value(row))?)?;
         Ok(Some(micros_of(at)))
-    })
-}
-
-fn time(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
-    if call.len() == 3 {
-        let parts = numbers(call, 0)?;
-        return call.map::<_, Time64MicrosecondArray>(|row| {
-            let since_midnight = clock_of(call, &parts, row)?.signed_duration_since(NaiveTime::MIN);
-            Ok(since_midnight.num_microseconds())
-        });
-    }
-    Ok(cast(&local(call)?, call.returns)?)
-}
-
-fn since(call: &Call<'_>, unit: i64) -> DataFusionResult<ArrayRef> {
-    call.map::<_, Int64Array>(|row| Ok(Some(call.moment(0).value(row).div_euclid(unit))))
-}
-
-fn after(call: &Call<'_>, unit: i64) -> DataFusionResult<ArrayRef> {
-    call.map::<_, TimestampMicrosecondArray>(|row| {
-        let micros = call.int(0).value(row).checked_mul(unit);
-        let micros =
-            micros.ok_or_else(|| call.wrong("the number is too large for a timestamp; use years from 1 to 9999"))?;
-        moment_of(micros).map(|at| Some(micros_of(at)))
     })
 }
 

@@ -427,7 +427,7 @@ fn same_type(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<Da
     Ok(vec![common; given.len()])
 }
 
-fn value_and_list(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
+pub(super) fn value_and_list(title: &'static str, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
     let [
         value,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _),

@@ -8,31 +8,42 @@
 //! |---|---|
 //! | `function` | what all functions share |
 //! | `print`, `text`, `printf` | values as texts and JSON, texts, FORMAT |
-//! | `parts`, `dates`, `formats` | the calendar, its functions, dates as texts |
+//! | `bytes`, `json`, `row` | hashes and bytes as texts, pieces of JSON, whole rows |
+//! | `parts`, `dates`, `times`, `epoch`, `formats` | the calendar, its functions, times of day, dates as numbers and as texts |
 //! | `arrays`, `geography`, `maths` | arrays, points, arithmetic |
-//! | `aggregates` | APPROX_QUANTILES and its like |
+//! | `elements` | subqueries over the elements of an array |
+//! | `aggregates`, `percentile` | APPROX_QUANTILES and its like, PERCENTILE_DISC |
 //! | `safe` | `SAFE.f(…)` |
 
 mod aggregates;
 mod arrays;
+mod bytes;
 mod dates;
+mod elements;
+mod epoch;
 mod formats;
 mod function;
 mod geography;
+mod json;
 mod maths;
 mod parts;
+mod percentile;
 mod print;
 mod printf;
+mod row;
 mod safe;
 #[cfg(test)]
 mod tests;
 mod text;
+mod times;
 
 use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::prelude::SessionContext;
+
+pub(super) use elements::over_elements;
 
 use super::help::{Form, Topic};
 
@@ -41,10 +52,15 @@ fn functions() -> impl Iterator<Item = &'static function::Spec> {
     [
         print::ALL,
         text::ALL,
+        bytes::ALL,
+        json::ALL,
         printf::ALL,
         dates::ALL,
+        times::ALL,
+        epoch::ALL,
         formats::ALL,
         arrays::ALL,
+        elements::ALL,
         geography::ALL,
         maths::ALL,
         safe::ALL,
@@ -58,12 +74,19 @@ pub(super) fn register(ctx: &SessionContext) -> DataFusionResult<()> {
     for function in functions().filter(|f| ctx.udf(f.name).is_err()) {
         ctx.register_udf(function.udf());
     }
+    for function in elements::aggregates().filter(|f| ctx.udf(f.name()).is_err()) {
+        ctx.register_udf(function);
+    }
     for function in aggregates::ALL.iter().filter(|f| ctx.udaf(f.name).is_err()) {
         ctx.register_udaf(function.udaf());
     }
-    ctx.state_ref()
-        .write()
-        .register_function_rewrite(Arc::new(safe::MakeSafe))
+    if ctx.udaf(percentile::NAME).is_err() {
+        ctx.register_udaf(percentile::udaf());
+    }
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    state.register_function_rewrite(Arc::new(row::MakeRow))?;
+    state.register_function_rewrite(Arc::new(safe::MakeSafe))
 }
 
 /// Their help.
@@ -87,5 +110,12 @@ pub(super) fn topics() -> Vec<Topic> {
     let aggregates = aggregates::ALL
         .iter()
         .map(|f| topic(f.title, f.name, f.syntax, f.summary, f.example));
-    scalars.chain(aggregates).collect()
+    let percentile = topic(
+        "PERCENTILE_DISC",
+        percentile::NAME,
+        percentile::SYNTAX,
+        percentile::SUMMARY,
+        percentile::EXAMPLE,
+    );
+    scalars.chain(aggregates).chain([percentile]).collect()
 }

@@ -61,8 +61,10 @@ impl FunctionRewrite for MakeSafe {
                 expr: cast.expr,
                 field: cast.field,
             }),
-            // These are no functions for DataFusion, and do not fail.
-            other @ (Expr::Case(_) | Expr::Literal(..) | Expr::Column(_) | Expr::TryCast(_)) => other,
+            // These are no functions for DataFusion, and do not fail: operators stand for SAFE_DIVIDE and parts of dates.
+            other @ (Expr::Case(_) | Expr::Literal(..) | Expr::Column(_) | Expr::TryCast(_) | Expr::BinaryExpr(_)) => {
+                other
+            }
             other => {
                 let message = format!("SAFE stands before a scalar function, and {other} is none; leave it out");
                 return Err(Error::request(message).into());

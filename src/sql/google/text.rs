@@ -1,24 +1,16 @@
-//! Functions of texts and bytes.
+//! Functions of texts.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder,
 };
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result as DataFusionResult;
-use md5::{Digest, Md5};
 use regex::Regex;
-use sha2::{Sha256, Sha512};
 
-use super::function::{BASE, Call, Kind, Spec, returns_bool, returns_bytes, returns_int, returns_texts};
+use super::function::{BASE, Call, Kind, Spec, returns_bool, returns_int, returns_texts};
 use super::print::string;
-
-const HASH: Spec = Spec {
-    takes: &[Kind::Bytes],
-    returns: returns_bytes,
-    ..BASE
-};
 
 const PATTERN: Spec = Spec {
     takes: &[Kind::Text, Kind::Text],
@@ -124,48 +116,36 @@ pub(super) const ALL: &[Spec] = &[
         ..PATTERN
     },
     Spec {
-        title: "TO_HEX",
-        name: "google_to_hex",
-        syntax: "TO_HEX(bytes)",
-        summary: "Bytes in hexadecimal digits, in lower case.",
-        example: "SELECT TO_HEX(MD5('Hello World'))",
-        takes: &[Kind::Bytes],
-        eval: |call| {
-            let bytes = call.arrays[0].as_binary::<i32>();
-            call.map::<_, StringArray>(|row| {
-                Ok(Some(
-                    bytes.value(row).iter().map(|b| format!("{b:02x}")).collect::<String>(),
-                ))
-            })
-        },
+        title: "INSTR",
+        name: "google_instr",
+        syntax: "INSTR(text, piece [, position [, occurrence]])",
+        summary: "Where a piece is found in a text, counted from 1, or 0; a position below 0 searches from there to the front.",
+        example: "SELECT INSTR('helloooo', 'oo', -1, 1)",
+        takes: &[Kind::Text, Kind::Text, Kind::Int, Kind::Int],
+        least: 2,
+        returns: returns_int,
+        eval: instr,
         ..BASE
     },
     Spec {
-        title: "MD5",
-        name: "google_md5",
-        syntax: "MD5(text)",
-        summary: "The MD5 hash of a text or of bytes: 16 bytes.",
-        example: "SELECT TO_HEX(MD5('Hello World'))",
-        eval: |call| hash(call, |bytes| Md5::digest(bytes).to_vec()),
-        ..HASH
+        title: "INITCAP",
+        name: "google_initcap",
+        syntax: "INITCAP(text [, delimiters])",
+        summary: "A text whose words begin with capitals and go on in small letters; words are what stands between delimiters.",
+        example: "SELECT INITCAP('it\\'s a Test-case')",
+        takes: &[Kind::Text, Kind::Text],
+        eval: initcap,
+        ..BASE
     },
     Spec {
-        title: "SHA256",
-        name: "google_sha256",
-        syntax: "SHA256(text)",
-        summary: "The SHA-256 hash of a text or of bytes: 32 bytes.",
-        example: "SELECT TO_HEX(SHA256('Hello World'))",
-        eval: |call| hash(call, |bytes| Sha256::digest(bytes).to_vec()),
-        ..HASH
-    },
-    Spec {
-        title: "SHA512",
-        name: "google_sha512",
-        syntax: "SHA512(text)",
-        summary: "The SHA-512 hash of a text or of bytes: 64 bytes.",
-        example: "SELECT TO_HEX(SHA512('Hello World'))",
-        eval: |call| hash(call, |bytes| Sha512::digest(bytes).to_vec()),
-        ..HASH
+        title: "SOUNDEX",
+        name: "soundex",
+        syntax: "SOUNDEX(text)",
+        summary: "How a word sounds: a letter and three digits.",
+        example: "SELECT SOUNDEX('Ashcraft')",
+        takes: &[Kind::Text],
+        eval: |call| call.map::<_, StringArray>(|row| Ok(Some(soundex(call.text(0).value(row))))),
+        ..BASE
     },
 ];
 
@@ -352,7 +332,87 @@ fn replace(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
     })
 }
 
-fn hash(call: &Call<'_>, digest: fn(&[u8]) -> Vec<u8>) -> DataFusionResult<ArrayRef> {
-    let bytes = call.arrays[0].as_binary::<i32>();
-    call.map::<_, BinaryArray>(|row| Ok(Some(digest(bytes.value(row)))))
+fn instr(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    call.map::<_, Int64Array>(|row| {
+        let (text, piece): (Vec<char>, Vec<char>) = (
+            call.text(0).value(row).chars().collect(),
+            call.text(1).value(row).chars().collect(),
+        );
+        let number = |i: usize| if call.len() > i { call.int(i).value(row) } else { 1 };
+        let (position, occurrence) = (number(2), number(3));
+        if position == 0 || occurrence < 1 {
+            return Err(call.wrong("positions are counted from 1 or from -1, and occurrences from 1"));
+        }
+        if piece.is_empty() {
+            return Ok(Some(0));
+        }
+        let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
+        let is_at = |start: &usize| text.get(*start..).is_some_and(|rest| rest.starts_with(&piece));
+        let nth = usize::try_from(occurrence - 1).unwrap_or(usize::MAX);
+        let found = match usize::try_from(position) {
+            Ok(position) => (position - 1..text.len()).filter(is_at).nth(nth),
+            Err(_) => {
+                let last = usize::try_from(length.saturating_add(position).saturating_add(1)).unwrap_or(0);
+                (0..last).rev().filter(is_at).nth(nth)
+            }
+        };
+        Ok(Some(found.and_then(|at| i64::try_from(at + 1).ok()).unwrap_or(0)))
+    })
+}
+
+/// What stands between words, beside white space, where nothing else is said.
+const DELIMITERS: &str = "[](){}/|<>!?@\"^#$&~_,.:;*%+-";
+
+fn initcap(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
+    call.map::<_, StringArray>(|row| {
+        let given = (call.len() > 1).then(|| call.text(1).value(row));
+        let ends = |c: char| match given {
+            Some(delimiters) => delimiters.contains(c),
+            None => c.is_whitespace() || DELIMITERS.contains(c),
+        };
+        let mut out = String::new();
+        let mut begins = true;
+        for c in call.text(0).value(row).chars() {
+            if begins {
+                out.extend(c.to_uppercase());
+            } else {
+                out.extend(c.to_lowercase());
+            }
+            begins = ends(c);
+        }
+        Ok(Some(out))
+    })
+}
+
+/// The Soundex code of a word: letters that sound alike have the same digit, and are told once where they meet.
+fn soundex(word: &str) -> String {
+    let digit = |c: char| match c {
+        'B' | 'F' | 'P' | 'V' => Some('1'),
+        'C' | 'G' | 'J' | 'K' | 'Q' | 'S' | 'X' | 'Z' => Some('2'),
+        'D' | 'T' => Some('3'),
+        'L' => Some('4'),
+        'M' | 'N' => Some('5'),
+        'R' => Some('6'),
+        _ => None,
+    };
+    let mut letters = word
+        .chars()
+        .filter(char::is_ascii_alphabetic)
+        .map(|c| c.to_ascii_uppercase());
+    let Some(first) = letters.next() else {
+        return String::new();
+    };
+    let mut code = String::from(first);
+    let mut last = digit(first);
+    for letter in letters {
+        let own = digit(letter);
+        if own.is_some() && own != last && code.len() < 4 {
+            code.extend(own);
+        }
+        // H and W do not part letters that sound alike, as vowels do.
+        if !matches!(letter, 'H' | 'W') {
+            last = own;
+        }
+    }
+    format!("{code:0<4}")
 }

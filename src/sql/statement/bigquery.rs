@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::lexer::Kind;
 use super::literal::identifier;
 use super::path::Path;
+use super::quotient::is_reserved;
 use super::rewrite::Rewriter;
 use super::source::{Span, SyntaxError, quote, quote_identifier};
 use super::tokens::Tokens;
@@ -64,6 +65,9 @@ impl Rewriter<'_> {
             };
         }
         let next = t.skip(i + 1, end);
+        if t.is_word(i, "SELECT") && t.is_word(next, "AS") {
+            return self.value_table(i, next, end);
+        }
         if t.is_word(i, "SAFE") && t.is_symbol(next, ".") {
             return self.safe_call(i, next, end);
         }
@@ -76,16 +80,76 @@ impl Rewriter<'_> {
             return Ok(Some(i + 1));
         }
         // DataFusion takes these bare words for a function or a clause.
-        let is_taken = t.is_any_word(i, &["USER", "TOP"]) && !t.is_symbol(next, "(");
+        let is_taken = (t.is_any_word(i, &["USER", "TOP"]) || self.is_place(i)) && !t.is_symbol(next, "(");
         if is_taken && self.variables.value_at(t, i).is_none() {
             self.out
                 .put(&quote_identifier(&t.of(i).to_lowercase()), t.span(i).start);
+            return Ok(Some(i + 1));
+        }
+        let bare = t.is_word(i, "CURRENT_DATETIME") && !t.is_symbol(next, "(");
+        if bare && !t.before(i).is_some_and(|b| t.is_word(b, "AS")) {
+            self.out.put("google_datetime(now())", t.span(i).start);
             return Ok(Some(i + 1));
         }
         if t.is_word(i, "UNNEST") && t.is_symbol(next, "(") {
             return self.unnest(next, end);
         }
         self.call(i, end)
+    }
+
+    /// `SELECT AS STRUCT a, b`: one column, a struct, where the query is a value; in FROM the columns themselves.
+    fn value_table(&mut self, i: usize, word: usize, end: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let mode = t.skip(word + 1, end);
+        if !t.is_any_word(mode, &["STRUCT", "VALUE"]) || t.is_symbol(t.skip(mode + 1, end), "(") {
+            return Ok(None);
+        }
+        self.out.copy(t.span(i));
+        let before = t.parent(i).and_then(|open| t.before(open));
+        let of_rows = before.is_none_or(|b| t.is_any_word(b, &["FROM", "JOIN", "AS", "IN"]));
+        if of_rows || t.is_word(mode, "VALUE") {
+            return Ok(Some(mode + 1));
+        }
+        let list_end = (mode..end)
+            .find(|f| t.parent(*f) == t.parent(i) && t.is_any_word(*f, AFTER_SELECT_LIST))
+            .unwrap_or(end);
+        self.out.put(" STRUCT(", t.span(mode).start);
+        for (at, item) in t.between_commas(mode + 1..list_end).into_iter().enumerate() {
+            let item = t.trim(item);
+            if item.is_empty() {
+                continue;
+            }
+            let start = t.span(item.start).start;
+            self.out.put(if at > 0 { ", " } else { "" }, start);
+            self.range(item.clone())?;
+            let last = item.end - 1;
+            let is_path = t.last_word(&item, "AS").is_none()
+                && matches!(t.kind(last), Some(Kind::Word | Kind::Quoted))
+                && (item.len() == 1 || t.before(last).is_some_and(|b| t.is_symbol(b, ".")));
+            if is_path {
+                self.out.put(" AS ", start);
+                self.range(last..item.end)?;
+            }
+        }
+        self.out.put(") ", t.span(list_end).start);
+        Ok(Some(list_end))
+    }
+
+    /// Whether the OFFSET at `i` is the column that WITH OFFSET makes, and not the clause after LIMIT.
+    fn is_place(&self, i: usize) -> bool {
+        let t = self.tokens;
+        let before = t.before(i);
+        let clause = || {
+            let words = [
+                "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "QUALIFY", "WINDOW", "ORDER", "LIMIT",
+            ];
+            (0..i)
+                .rev()
+                .find(|w| t.parent(*w) == t.parent(i) && t.is_any_word(*w, &words))
+        };
+        t.is_word(i, "OFFSET")
+            && !before.is_some_and(|b| t.is_word(b, "WITH"))
+            && !clause().is_some_and(|w| t.is_word(w, "LIMIT"))
     }
 
     /// The comma that GoogleSQL allows after the last expression of a select list is left out.
@@ -100,15 +164,15 @@ impl Rewriter<'_> {
         (in_select && last).then_some(i + 1)
     }
 
-    /// `[OFFSET(i)]` and its like, as an index from 1.
+    /// `[OFFSET(i)]`, `[i]` and their like, as an index from 1.
     fn index(&mut self, i: usize) -> Result<Option<usize>, SyntaxError> {
         let t = self.tokens;
         let Some(close) = t.partner(i) else { return Ok(None) };
         let word = t.skip(i + 1, close);
         let open = t.skip(word + 1, close);
         let from_zero = t.is_any_word(word, &["OFFSET", "SAFE_OFFSET"]);
-        if !from_zero && !t.is_any_word(word, &["ORDINAL", "SAFE_ORDINAL"]) {
-            return Ok(None);
+        if !from_zero && !t.is_any_word(word, &["ORDINAL", "SAFE_ORDINAL"]) || !t.is_symbol(open, "(") {
+            return self.plain_index(i, close);
         }
         let Some(inner) = t.partner(open).filter(|c| t.skip(*c + 1, close) == close) else {
             return Ok(None);
@@ -125,6 +189,32 @@ impl Rewriter<'_> {
                 self.out.put(if brackets { ") + 1" } else { " + 1" }, at);
             }
             _ => self.range(position)?,
+        }
+        self.out.copy(t.span(close));
+        Ok(Some(close + 1))
+    }
+
+    /// `array[i]`, which counts from 0 as OFFSET does. What is no index, an array or the name of a field, stays.
+    fn plain_index(&mut self, i: usize, close: usize) -> Result<Option<usize>, SyntaxError> {
+        let t = self.tokens;
+        let of_value = t.before(i).is_some_and(|b| match t.kind(b) {
+            Some(Kind::Quoted) => true,
+            Some(Kind::Word) => !is_reserved(t.of(b)),
+            _ => t.is_symbol(b, "]") || t.is_symbol(b, ")"),
+        });
+        let position = t.trim(i + 1..close);
+        if !of_value || t.between_commas(position.clone()).len() != 1 || t.kind(position.start) == Some(Kind::Text) {
+            return Ok(None);
+        }
+        let at = t.span(i).start;
+        self.out.copy(t.span(i));
+        match t.of(position.start).parse::<u32>() {
+            Ok(n) if position.len() == 1 => self.out.put(&(u64::from(n) + 1).to_string(), at),
+            _ => {
+                self.out.put("(", at);
+                self.range(position)?;
+                self.out.put(") + 1", at);
+            }
         }
         self.out.copy(t.span(close));
         Ok(Some(close + 1))

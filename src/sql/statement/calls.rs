@@ -42,7 +42,10 @@ const DATE_FUNCTIONS: &[&str] = &[
     "DATETIME_SUB",
     "TIMESTAMP_ADD",
     "TIMESTAMP_SUB",
+    "TIME_ADD",
+    "TIME_SUB",
     "GENERATE_DATE_ARRAY",
+    "GENERATE_TIMESTAMP_ARRAY",
 ];
 
 /// Functions that DataFusion calls by another name, and those that it has with another meaning.
@@ -54,9 +57,13 @@ const RENAMED: &[(&str, &str)] = &[
     ("CONCAT", "google_concat"),
     ("DATE", "google_date"),
     ("DATETIME", "google_datetime"),
+    ("EDIT_DISTANCE", "levenshtein"),
+    ("EUCLIDEAN_DISTANCE", "array_distance"),
     ("FORMAT", "google_format"),
     ("GENERATE_UUID", "uuid"),
     ("GREATEST", "google_greatest"),
+    ("INITCAP", "google_initcap"),
+    ("INSTR", "google_instr"),
     ("LEAST", "google_least"),
     ("LN", "google_ln"),
     ("LOG", "google_log"),
@@ -67,6 +74,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("POW", "google_pow"),
     ("POWER", "google_pow"),
     ("REGEXP_REPLACE", "google_regexp_replace"),
+    ("REGEXP_SUBSTR", "regexp_extract"),
     ("SHA256", "google_sha256"),
     ("SHA512", "google_sha512"),
     ("SQRT", "google_sqrt"),
@@ -76,6 +84,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("TIME", "google_time"),
     ("TIMESTAMP", "google_timestamp"),
     ("TO_HEX", "google_to_hex"),
+    ("UNICODE", "ascii"),
     ("VARIANCE", "var_samp"),
 ];
 
@@ -96,7 +105,12 @@ impl Rewriter<'_> {
             "APPROX_COUNT_DISTINCT" => self.count_distinct(i, open, close)?,
             "STRING_AGG" => self.string_agg(open, close)?,
             "ARRAY_AGG" => self.array_agg(open, close)?,
-            "TO_JSON_STRING" => self.check_no_table(open, close)?,
+            "TO_JSON_STRING" => self.row_as_json(i, open, close)?,
+            "CURRENT_DATE" | "CURRENT_DATETIME" | "CURRENT_TIME" => self.current(i, open, close)?,
+            "PERCENTILE_CONT" | "PERCENTILE_DISC" => self.percentile(i, open, close)?,
+            "MAX_BY" | "MIN_BY" => self.first_by(i, open, close)?,
+            "ANY_VALUE" => self.any_value(i, open, close)?,
+            "ARRAY_CONCAT_AGG" => self.concat_agg(i, open, close)?,
             "MOD" => self.pair(i, open, close, ["((", ") % (", "))"])?,
             "SAFE_DIVIDE" => {
                 let words = ["(CAST((", ") AS DOUBLE) / nullif(CAST((", ") AS DOUBLE), 0))"];
@@ -121,6 +135,10 @@ impl Rewriter<'_> {
         };
         if t.kind(function) != Some(Kind::Word) {
             return Ok(None);
+        }
+        if t.is_word(function, "MOD") {
+            self.pair(i, open, close, ["((", ") % nullif(", ", 0))"])?;
+            return Ok(Some(close + 1));
         }
         self.out.put("google_safe(", t.span(i).start);
         if self.call(function, end)?.is_none() {
@@ -153,6 +171,98 @@ impl Rewriter<'_> {
         self.tokens.is_any_word(i, &["STRING", "DATETIME", "TIMESTAMP", "TIME"])
     }
 
+    /// `CURRENT_DATE(zone)` and its like; CURRENT_DATETIME without a zone too.
+    fn current(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let zone = t.trim(open + 1..close);
+        if zone.is_empty() && !t.is_word(i, "CURRENT_DATETIME") {
+            return Ok(false);
+        }
+        let name = t.of(i).to_lowercase().replace("current_", "google_");
+        self.out.put(&format!("{name}(now()"), t.span(i).start);
+        if !zone.is_empty() {
+            self.out.put(", ", t.span(open).start);
+            self.range(zone)?;
+        }
+        self.out.put(")", t.span(close).start);
+        Ok(true)
+    }
+
+    /// `PERCENTILE_CONT(x, 0.5 IGNORE NULLS)`, which leaves NULLs out in any case.
+    fn percentile(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let inside = open + 1..close;
+        if let Some(word) = t.last_word(&inside, "RESPECT") {
+            let message = format!("{} leaves NULLs out here; write it without RESPECT NULLS", t.of(i));
+            return Err(SyntaxError::new(t.span(word), message));
+        }
+        let Some(word) = t.last_word(&inside, "IGNORE") else {
+            return Ok(false);
+        };
+        self.plain(i..open + 1);
+        self.operand(open + 1..word)?;
+        self.plain(close..close + 1);
+        Ok(true)
+    }
+
+    /// `MAX_BY(x, y)`: the x where y is greatest, of the rows in which y is not NULL.
+    fn first_by(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let arguments = t.between_commas(open + 1..close);
+        let [value, by] = arguments.as_slice() else {
+            return Ok(false);
+        };
+        self.extreme(i, close, [value.clone(), by.clone()], t.is_word(i, "MAX_BY"))
+    }
+
+    fn extreme(
+        &mut self,
+        i: usize,
+        close: usize,
+        [value, by]: [Range<usize>; 2],
+        greatest: bool,
+    ) -> Result<bool, SyntaxError> {
+        let (at, end) = (self.tokens.span(i).start, self.tokens.span(close).start);
+        self.out.put("first_value(", at);
+        self.operand(value)?;
+        self.out.put(" ORDER BY ", end);
+        self.operand(by.clone())?;
+        let direction = if greatest { " DESC" } else { "" };
+        self.out.put(&format!("{direction}) FILTER (WHERE ("), end);
+        self.operand(by)?;
+        self.out.put(") IS NOT NULL)", end);
+        Ok(true)
+    }
+
+    /// `ANY_VALUE(x HAVING MAX y)`.
+    fn any_value(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let Some(having) = t.last_word(&(open + 1..close), "HAVING") else {
+            return Ok(false);
+        };
+        let bound = t.skip(having + 1, close);
+        if !t.is_any_word(bound, &["MAX", "MIN"]) {
+            return Ok(false);
+        }
+        let greatest = t.is_word(bound, "MAX");
+        self.extreme(i, close, [open + 1..having, bound + 1..close], greatest)
+    }
+
+    /// `ARRAY_CONCAT_AGG(x)`: the elements of all arrays that are not NULL.
+    fn concat_agg(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let order = t.last_word(&(open + 1..close), "ORDER").unwrap_or(close);
+        if t.last_word(&(open + 1..close), "LIMIT").is_some() {
+            return Ok(false);
+        }
+        self.out.put("flatten(ARRAY_AGG(", t.span(i).start);
+        self.operand(open + 1..order)?;
+        self.out.put(" IGNORE NULLS ", t.span(order).start);
+        self.range(order..close)?;
+        self.out.put("))", t.span(close).start);
+        Ok(true)
+    }
+
     /// `APPROX_COUNT_DISTINCT(x)`, exactly.
     fn count_distinct(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
         self.out.put("COUNT(DISTINCT ", self.tokens.span(i).start);
@@ -165,6 +275,9 @@ impl Rewriter<'_> {
     fn string_agg(&mut self, open: usize, close: usize) -> Result<bool, SyntaxError> {
         let t = self.tokens;
         let order = t.last_word(&(open + 1..close), "ORDER").unwrap_or(close);
+        if let Some(limit) = t.last_word(&(open + 1..close), "LIMIT") {
+            return self.first_strings(open, limit, close);
+        }
         if t.between_commas(open + 1..order).len() != 1 {
             return Ok(false);
         }
@@ -177,6 +290,33 @@ impl Rewriter<'_> {
         }
         self.range(order..close)?;
         self.plain(close..close + 1);
+        Ok(true)
+    }
+
+    /// `STRING_AGG(x, separator ORDER BY y LIMIT n)`, of a slice of all.
+    fn first_strings(&mut self, open: usize, limit: usize, close: usize) -> Result<bool, SyntaxError> {
+        let t = self.tokens;
+        let order = t.last_word(&(open + 1..limit), "ORDER").unwrap_or(limit);
+        let arguments = t.between_commas(open + 1..order);
+        let (value, separator) = match arguments.as_slice() {
+            [value] => (value.clone(), None),
+            [value, separator] => (value.clone(), Some(separator.clone())),
+            _ => return Ok(false),
+        };
+        let end = t.span(close).start;
+        self.out
+            .put("array_to_string(array_slice(ARRAY_AGG(", t.span(open).start);
+        self.operand(value)?;
+        self.out.put(" IGNORE NULLS ", end);
+        self.operand(order..limit)?;
+        self.out.put("), 1, ", end);
+        self.operand(limit + 1..close)?;
+        self.out.put("), ", end);
+        match separator {
+            Some(separator) => self.operand(separator)?,
+            None => self.out.put("','", end),
+        }
+        self.out.put(")", end);
         Ok(true)
     }
 
@@ -194,40 +334,54 @@ impl Rewriter<'_> {
         Ok(true)
     }
 
-    /// A row of a table cannot be an argument here.
-    fn check_no_table(&self, open: usize, close: usize) -> Result<bool, SyntaxError> {
+    /// `TO_JSON_STRING(t)` of a whole row of t, which DataFusion knows as `t.*`.
+    fn row_as_json(&mut self, i: usize, open: usize, close: usize) -> Result<bool, SyntaxError> {
         let t = self.tokens;
-        let argument = t.trim(open + 1..close);
-        let name = t.of(argument.start);
-        if argument.len() != 1 || t.kind(argument.start) != Some(Kind::Word) {
+        let arguments = t.between_commas(open + 1..close);
+        let Some(argument) = arguments.first().map(|a| t.trim(a.clone())) else {
             return Ok(false);
-        }
-        let is_table = |at: usize| {
-            if !t.is_word(at, name) {
-                return false;
-            }
-            let mut before = t.before(at);
-            if before.is_some_and(|b| t.is_word(b, "AS")) {
-                before = before.and_then(|b| t.before(b));
-            }
-            if before.is_some_and(|b| t.is_any_word(b, &["FROM", "JOIN"])) {
-                return true;
-            }
-            let mut table = before.filter(|b| matches!(t.kind(*b), Some(Kind::Word | Kind::Quoted)));
-            while let Some(dot) = table.and_then(|b| t.before(b)).filter(|d| t.is_symbol(*d, ".")) {
-                table = t.before(dot);
-            }
-            table
-                .and_then(|b| t.before(b))
-                .is_some_and(|b| t.is_any_word(b, &["FROM", "JOIN"]))
         };
-        if !(0..t.all.len()).any(is_table) {
+        let row = argument.start;
+        let Some(statement) = t.statements.iter().find(|s| s.contains(&i)) else {
+            return Ok(false);
+        };
+        if argument.len() != 1
+            || t.kind(row) != Some(Kind::Word)
+            || !statement.clone().any(|at| self.is_table(at, t.of(row)))
+        {
             return Ok(false);
         }
-        let message = format!(
-            "TO_JSON_STRING takes no whole row of {name} here; write TO_JSON_STRING(STRUCT({name}.a, {name}.b))"
-        );
-        Err(SyntaxError::new(t.span(argument.start), message))
+        self.plain(i..row + 1);
+        self.out.put(".*", t.span(row).end);
+        self.range(row + 1..close)?;
+        self.plain(close..close + 1);
+        Ok(true)
+    }
+
+    /// Whether the word at `at` names a table, or a query in FROM, so.
+    fn is_table(&self, at: usize, name: &str) -> bool {
+        let t = self.tokens;
+        if !t.is_word(at, name) {
+            return false;
+        }
+        let mut before = t.before(at);
+        if before.is_some_and(|b| t.is_word(b, "AS")) {
+            before = before.and_then(|b| t.before(b));
+        }
+        if before.is_some_and(|b| t.is_any_word(b, &["FROM", "JOIN"])) {
+            return true;
+        }
+        // `(SELECT …) AS t`, but not `UNNEST(…) AS t` or a column.
+        if let Some(open) = before.filter(|b| t.is_symbol(*b, ")")).and_then(|b| t.partner(b)) {
+            return t.before(open).is_some_and(|b| t.is_any_word(b, &["FROM", "JOIN"]));
+        }
+        let mut table = before.filter(|b| matches!(t.kind(*b), Some(Kind::Word | Kind::Quoted)));
+        while let Some(dot) = table.and_then(|b| t.before(b)).filter(|d| t.is_symbol(*d, ".")) {
+            table = t.before(dot);
+        }
+        table
+            .and_then(|b| t.before(b))
+            .is_some_and(|b| t.is_any_word(b, &["FROM", "JOIN"]))
     }
 
     /// The part of a date that an argument is, in capitals.

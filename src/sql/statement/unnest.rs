@@ -2,7 +2,8 @@
 //!
 //! For DataFusion x would be a table, so that it is written `AS x(x)`. Nor does DataFusion take a column of another table of
 //! the same FROM there: then the table itself, or the call or query in its place, is written with a row for each element,
-//! `FROM (SELECT *, unnest(array) AS x FROM t AS t) AS t`.
+//! `FROM (SELECT *, unnest(array) AS x FROM t AS t) AS t`. `WITH OFFSET` is a second array, of the places, that is unnested
+//! beside the first.
 
 use std::ops::Range;
 
@@ -45,12 +46,19 @@ const AFTER_TABLE: &[&str] = &[
     "UNPIVOT",
 ];
 
-/// A call of UNNEST with a name for the elements.
+/// The name of places where none is given.
+const OFFSET: &str = "\"offset\"";
+
+/// A call of UNNEST in FROM.
 struct Unnest {
     /// What is in its brackets.
     array: Range<usize>,
     /// The token that names an element.
-    name: usize,
+    name: Option<usize>,
+    /// WITH OFFSET is there, and perhaps a token that names the places.
+    offset: Option<Option<usize>>,
+    /// The token after all of this.
+    end: usize,
     /// Whether a row without elements stays, as LEFT JOIN has it.
     keeps_rows: bool,
 }
@@ -73,16 +81,31 @@ impl Rewriter<'_> {
         (is_name && name < end).then_some(name)
     }
 
-    /// The call whose bracket opens at `open`, if its elements have a name and nothing but a name.
-    fn named_unnest(&self, open: usize, end: usize) -> Option<Unnest> {
+    /// The call whose bracket opens at `open`, unless its columns are named in brackets.
+    fn unnest_at(&self, open: usize, end: usize) -> Option<Unnest> {
         let t = self.tokens;
         let close = t.partner(open).filter(|c| t.is_symbol(open, "(") && *c < end)?;
-        let name = self.alias(close + 1, end)?;
-        let after = t.skip(name + 1, end);
-        let more = t.is_symbol(after, "(") || t.is_word(after, "WITH");
-        (!more).then_some(Unnest {
+        let name = self.alias(close + 1, end);
+        let mut after = name.map_or(close, |n| n) + 1;
+        let with = t.skip(after, end);
+        if t.is_symbol(with, "(") {
+            return None;
+        }
+        let mut offset = None;
+        if t.is_word(with, "WITH") {
+            let word = t.skip(with + 1, end);
+            if !t.is_word(word, "OFFSET") {
+                return None;
+            }
+            let place = self.alias(word + 1, end);
+            after = place.unwrap_or(word) + 1;
+            offset = Some(place);
+        }
+        Some(Unnest {
             array: open + 1..close,
             name,
+            offset,
+            end: after,
             keeps_rows: false,
         })
     }
@@ -96,17 +119,67 @@ impl Rewriter<'_> {
         if !clause.is_some_and(|w| t.is_any_word(w, &["FROM", "JOIN"])) {
             return Ok(None);
         }
-        let Some(Unnest { array, name, .. }) = self.named_unnest(open, end) else {
+        let Some(unnest) = self
+            .unnest_at(open, end)
+            .filter(|u| u.name.or(u.offset.map(|_| 0)).is_some())
+        else {
             return Ok(None);
         };
-        let close = array.end;
+        let close = unnest.array.end;
+        let at = t.span(close).start;
         self.out.put("UNNEST(", t.span(open).start);
-        self.range(array)?;
-        self.range(close..name + 1)?;
-        self.out.put("(", t.span(name).start);
-        self.range(name..name + 1)?;
-        self.out.put(")", t.span(name).start);
-        Ok(Some(name + 1))
+        self.range(unnest.array.clone())?;
+        if unnest.offset.is_some() {
+            self.out.put(", ", at);
+            self.places(&unnest, at)?;
+        }
+        match unnest.name {
+            Some(name) => self.range(close..name + 1)?,
+            None => self.out.put(") AS \"element\"", at),
+        }
+        self.out.put("(", at);
+        self.element_name(&unnest, 0)?;
+        if let Some(place) = unnest.offset {
+            self.out.put(", ", at);
+            self.place_name(place, at)?;
+        }
+        self.out.put(")", at);
+        Ok(Some(unnest.end))
+    }
+
+    /// The name of an element: what was written, or one of its own.
+    fn element_name(&mut self, unnest: &Unnest, number: usize) -> Result<(), SyntaxError> {
+        match unnest.name {
+            Some(name) => return self.range(name..name + 1),
+            None => {
+                let at = self.tokens.span(unnest.array.end).start;
+                let name = if number == 0 {
+                    "\"element\"".into()
+                } else {
+                    format!("\"element_{}\"", number + 1)
+                };
+                self.out.put(&name, at);
+            }
+        }
+        Ok(())
+    }
+
+    fn place_name(&mut self, place: Option<usize>, at: usize) -> Result<(), SyntaxError> {
+        match place {
+            Some(name) if !self.tokens.is_word(name, "OFFSET") => self.range(name..name + 1),
+            _ => {
+                self.out.put(OFFSET, at);
+                Ok(())
+            }
+        }
+    }
+
+    /// The places of an array's elements, from 0.
+    fn places(&mut self, unnest: &Unnest, at: usize) -> Result<(), SyntaxError> {
+        self.out.put("range(0, google_array_length(", at);
+        self.operand(unnest.array.clone())?;
+        self.out.put("))", at);
+        Ok(())
     }
 
     /// Whether an array names a column, and not only functions and constants.
@@ -151,9 +224,9 @@ impl Rewriter<'_> {
         };
         let unnest = Some(call)
             .filter(|c| t.is_word(*c, "UNNEST"))
-            .and_then(|c| self.named_unnest(t.skip(c + 1, end), end))
+            .and_then(|c| self.unnest_at(t.skip(c + 1, end), end))
             .filter(|u| self.has_column(&u.array))?;
-        let mut after = unnest.name + 1;
+        let mut after = unnest.end;
         let on = t.skip(after, end);
         if keeps_rows && t.is_word(on, "ON") {
             let condition = t.skip(on + 1, end);
@@ -201,11 +274,17 @@ impl Rewriter<'_> {
         }
         let at = t.span(start).start;
         self.plain(i..start);
-        for unnest in found.iter().rev() {
+        for (number, unnest) in found.iter().enumerate().rev() {
             self.out.put("(SELECT *, unnest(", at);
-            self.elements(unnest, at)?;
+            self.elements(unnest, false, at)?;
             self.out.put(") AS ", at);
-            self.range(unnest.name..unnest.name + 1)?;
+            self.element_name(unnest, number)?;
+            if let Some(place) = unnest.offset {
+                self.out.put(", unnest(", at);
+                self.elements(unnest, true, at)?;
+                self.out.put(") AS ", at);
+                self.place_name(place, at)?;
+            }
             self.out.put(" FROM ", at);
         }
         match (&path, call_end) {
@@ -223,16 +302,21 @@ impl Rewriter<'_> {
         Ok(Some(after))
     }
 
-    /// The array of an UNNEST, with one NULL in it where a row without elements stays.
-    fn elements(&mut self, unnest: &Unnest, at: usize) -> Result<(), SyntaxError> {
-        if !unnest.keeps_rows {
-            return self.operand(unnest.array.clone());
+    /// The array of an UNNEST, or that of its places, with one NULL in it where a row without elements stays.
+    fn elements(&mut self, unnest: &Unnest, places: bool, at: usize) -> Result<(), SyntaxError> {
+        if unnest.keeps_rows {
+            self.out.put("CASE WHEN cardinality(", at);
+            self.operand(unnest.array.clone())?;
+            self.out.put(") > 0 THEN ", at);
         }
-        self.out.put("CASE WHEN cardinality(", at);
-        self.operand(unnest.array.clone())?;
-        self.out.put(") > 0 THEN ", at);
-        self.operand(unnest.array.clone())?;
-        self.out.put(" ELSE [NULL] END", at);
+        if places {
+            self.places(unnest, at)?;
+        } else {
+            self.operand(unnest.array.clone())?;
+        }
+        if unnest.keeps_rows {
+            self.out.put(" ELSE [NULL] END", at);
+        }
         Ok(())
     }
 }

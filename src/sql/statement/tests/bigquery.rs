@@ -309,6 +309,59 @@ fn arrays_of_calls_and_queries() {
 }
 
 #[test]
+fn places_of_elements() {
+    each(&[
+        (
+            "SELECT x, pos FROM UNNEST([3]) AS x WITH OFFSET AS pos",
+            "SELECT x, pos FROM UNNEST([3], range(0, google_array_length([3]))) AS x(x, pos)",
+        ),
+        (
+            "SELECT x, offset FROM UNNEST([3]) x WITH OFFSET ORDER BY offset LIMIT 5 OFFSET 2",
+            "SELECT x, \"offset\" FROM UNNEST([3], range(0, google_array_length([3]))) x(x, \"offset\") ORDER BY \"offset\" LIMIT 5 OFFSET 2",
+        ),
+        (
+            "SELECT x FROM t, UNNEST(a) AS x WITH OFFSET p, UNNEST(b)",
+            "SELECT x FROM (SELECT *, unnest(b) AS \"element_2\" FROM (SELECT *, unnest(a) AS x, unnest(range(0, google_array_length(a))) AS p FROM t AS t) AS t) AS t",
+        ),
+        (
+            "SELECT a[1], f(x)[n], [1, 2], t.b[0].c",
+            "SELECT a[2], f(x)[(n) + 1], [1, 2], t.b[1]['c']",
+        ),
+        (
+            "SELECT ARRAY(SELECT AS STRUCT a, t.b, c + 1 AS d FROM t) FROM (SELECT AS STRUCT 1 AS a)",
+            "SELECT ARRAY(SELECT STRUCT(a AS a, t.b AS b, c + 1 AS d) FROM t) FROM (SELECT 1 AS a)",
+        ),
+    ]);
+}
+
+#[test]
+fn aggregates_in_other_words() {
+    each(&[
+        (
+            "SELECT MAX_BY(x, y), ANY_VALUE(x HAVING MIN y), ANY_VALUE(x)",
+            "SELECT first_value(x ORDER BY y DESC) FILTER (WHERE (y) IS NOT NULL), first_value(x ORDER BY y) FILTER (WHERE (y) IS NOT NULL), ANY_VALUE(x)",
+        ),
+        (
+            "SELECT STRING_AGG(x, '-' ORDER BY y LIMIT 2)",
+            "SELECT array_to_string(array_slice(ARRAY_AGG(x IGNORE NULLS ORDER BY y), 1, 2), '-')",
+        ),
+        (
+            "SELECT PERCENTILE_CONT(x, 0.5 IGNORE NULLS) OVER (PARTITION BY k)",
+            "SELECT PERCENTILE_CONT(x, 0.5) OVER (PARTITION BY k)",
+        ),
+        (
+            "SELECT CURRENT_DATE('UTC'), CURRENT_DATE(), CURRENT_DATETIME, current_datetime()",
+            "SELECT google_date(now(), 'UTC'), CURRENT_DATE(), google_datetime(now()), google_datetime(now())",
+        ),
+        (
+            "SELECT TO_JSON_STRING(t), TO_JSON_STRING(x) FROM t, UNNEST(t.a) AS x",
+            "SELECT TO_JSON_STRING(t.*), TO_JSON_STRING(x) FROM (SELECT *, unnest(t.a) AS x FROM t AS t) AS t",
+        ),
+        ("SELECT SAFE.MOD(a, b)", "SELECT ((a) % nullif(b, 0))"),
+    ]);
+}
+
+#[test]
 fn words_that_are_columns_in_googlesql() {
     each(&[(
         "SELECT user, t.user, top, Top AS TOP FROM t WHERE user > 1",
