@@ -2,18 +2,24 @@
 
 mod arguments;
 mod catalog;
+mod definitions;
 pub mod dialect;
 mod elements;
 mod faults;
+mod fields;
 pub(crate) mod functions;
 mod google;
 pub mod help;
 mod names;
 mod relation;
 mod run;
+mod sample;
 mod select;
 mod statement;
+mod structs;
+mod tables;
 mod transform;
+mod unnamed;
 
 #[cfg(feature = "shell")]
 pub(crate) use self::faults::pointed;

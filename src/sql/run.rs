@@ -13,15 +13,21 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::definitions::{Definitions, make_places};
 use super::elements::ElementQueries;
 use super::faults::{placed, pointed, shown};
+use super::fields::expand_structs;
 use super::help::{Form, Topic};
 use super::names::Names;
+use super::sample::Samples;
 use super::select::{Namer, visit};
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Sql, Statement, SyntaxError, Variables,
     parse_after,
 };
+use super::structs::FieldNames;
+use super::tables::Tables;
+use super::unnamed::name_columns;
 use crate::error::{Error, Result, list};
 use crate::session::Session;
 
@@ -167,6 +173,8 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
         return state.statement_to_plan(statement).await;
     }
     let mut statement = state.sql_to_statement(sql, &Dialect::Generic)?;
+    let tables = Tables::of(ctx, &statement).await;
+    tables.apply(&mut statement);
     let mut names = Names::of(ctx, &statement).await;
     loop {
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
@@ -178,15 +186,36 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
                 .with_recursion_limit(parsing.recursion_limit.get())
                 .build()?;
             statement = parser.parse_statement()?;
+            tables.apply(&mut statement);
         }
-        visit(&mut statement, &mut ElementQueries);
-        visit(&mut statement, &mut Namer::default());
+        expand_structs(&state, &mut statement, &|probe| drop(respell(probe))).await;
+        let definitions = respell(&mut statement)?;
         // A name that was looked for in vain may be one that only planning makes.
         match state.statement_to_plan(statement.clone()).await {
             Err(error) if names.learn(&error) => {}
-            planned => return planned,
+            Err(error) => return Err(tables.explain(error)),
+            Ok(mut plan) => {
+                definitions.tell(ctx);
+                make_places(ctx, &mut plan)?;
+                return Ok(plan);
+            }
         }
     }
+}
+
+/// Writes a statement of GoogleSQL, as it was parsed, as DataFusion has it; what is to be told of that.
+fn respell(statement: &mut datafusion::sql::parser::Statement) -> Result<Definitions> {
+    let (mut definitions, mut samples) = (Definitions::default(), Samples::default());
+    visit(statement, &mut definitions);
+    visit(statement, &mut samples);
+    if let Some(fault) = samples.fault {
+        return Err(fault);
+    }
+    visit(statement, &mut FieldNames);
+    visit(statement, &mut ElementQueries);
+    visit(statement, &mut Namer::default());
+    name_columns(statement);
+    Ok(definitions)
 }
 
 /// Runs a statement of `text`; a query is only planned.
