@@ -58,7 +58,11 @@ fn percent(sample: &TableSample) -> Option<f64> {
     (is_percent && !more && (0.0..=100.0).contains(&percent)).then_some(percent)
 }
 
-/// `(SELECT * FROM t WHERE random() < 0.1) AS t`.
+/// What a row's random number is called.
+const DRAWN: &str = "drawn for the sample";
+
+/// `(SELECT * EXCEPT (r) FROM (SELECT *, random() AS r FROM t) WHERE r < 0.1) AS t`. The number is a column, for DataFusion moves a
+/// filter that names none below an UNNEST or a GROUP BY, where there are other rows.
 fn kept(mut factor: TableFactor, percent: f64) -> Option<TableFactor> {
     let alias = match &mut factor {
         TableFactor::Table { name, alias, .. } => alias.take().or_else(|| {
@@ -73,21 +77,32 @@ fn kept(mut factor: TableFactor, percent: f64) -> Option<TableFactor> {
         TableFactor::Derived { alias, .. } => alias.take(),
         _ => None,
     };
-    let text = format!("SELECT * FROM t WHERE random() < {}", percent / 100.0);
+    let text = format!(
+        "SELECT * EXCEPT (\"{DRAWN}\") FROM (SELECT *, random() AS \"{DRAWN}\" FROM t) WHERE \"{DRAWN}\" < {}",
+        percent / 100.0
+    );
     let mut query: Box<Query> = Parser::new(&GenericDialect {})
         .try_with_sql(&text)
         .and_then(|mut p| p.parse_query())
         .ok()?;
-    let SetExpr::Select(select) = query.body.as_mut() else {
+    let TableFactor::Derived { subquery: inner, .. } = relation_of(&mut query)? else {
         return None;
     };
-    select.from.first_mut()?.relation = factor;
+    *relation_of(inner)? = factor;
     Some(TableFactor::Derived {
         lateral: false,
         subquery: query,
         alias,
         sample: None,
     })
+}
+
+/// What a query is from.
+fn relation_of(query: &mut Query) -> Option<&mut TableFactor> {
+    match query.body.as_mut() {
+        SetExpr::Select(select) => Some(&mut select.from.first_mut()?.relation),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -102,18 +117,19 @@ mod tests {
         let pairs = [
             (
                 "SELECT * FROM d.t TABLESAMPLE SYSTEM (1 PERCENT) JOIN u ON TRUE",
-                "SELECT * FROM (SELECT * FROM d.t WHERE random() < 0.01) AS t JOIN u ON true",
+                "SELECT * FROM (SELECT * EXCEPT (r) FROM (SELECT *, random() AS r FROM d.t) WHERE r < 0.01) AS t JOIN u ON true",
             ),
             (
-                "SELECT * FROM t TABLESAMPLE SYSTEM (0.5 PERCENT) AS x",
-                "SELECT * FROM (SELECT * FROM t WHERE random() < 0.005) AS x",
+                "SELECT * FROM t AS x TABLESAMPLE SYSTEM (0.5 PERCENT)",
+                "SELECT * FROM (SELECT * EXCEPT (r) FROM (SELECT *, random() AS r FROM t) WHERE r < 0.005) AS x",
             ),
         ];
         for (sql, expected) in pairs {
             let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
             let mut samples = Samples::default();
             visit(&mut statement, &mut samples);
-            assert_eq!(statement.to_string(), expected);
+            let drawn = format!("\"{DRAWN}\"");
+            assert_eq!(statement.to_string().replace(&drawn, "r"), expected);
             assert!(samples.fault.is_none());
         }
         for sql in [

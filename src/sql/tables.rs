@@ -130,13 +130,13 @@ impl Tables {
             words => format!(", nor {}", list(words, 3)),
         };
         let meant = match nearest(short, known.iter().map(String::as_str)) {
-            Some(near) => format!("; did you mean {near}?"),
-            None => String::new(),
+            Some(near) => format!("; did you mean {near}? Or make it"),
+            None => "; make it".into(),
         };
         self.missing.push(Missing {
             full: here.full(parts).join("."),
             message: format!(
-                "there is no table '{}'{looked}{meant}; make it with CREATE EXTERNAL TABLE {short} STORED AS PARQUET LOCATION '…', or put a file of that name into the lake",
+                "there is no table '{}'{looked}{meant} with CREATE EXTERNAL TABLE {short} STORED AS PARQUET LOCATION '…', or put a file of that name into the lake",
                 name.written
             ),
             span: name.span,
@@ -593,7 +593,7 @@ mod tests {
     async fn a_table_that_is_nowhere_is_named_as_it_was_written() {
         let (ctx, _) = lake().await;
         let error = run(&ctx, "SELECT *\nFROM `p.d.Pengins`").await.unwrap_err();
-        let expected = "there is no table 'p.d.Pengins', nor 'd.Pengins' and 'Pengins'; did you mean penguins? make it with CREATE EXTERNAL TABLE";
+        let expected = "there is no table 'p.d.Pengins', nor 'd.Pengins' and 'Pengins'; did you mean penguins? Or make it with CREATE EXTERNAL TABLE";
         assert!(error.contains(expected), "{error}");
         assert!(error.ends_with("FROM `p.d.Pengins`\n     ^"), "{error}");
         // Queries of WITH and functions are no tables.
