@@ -1,6 +1,6 @@
 //! What one session shares: its in-memory models, loaded models, threads, and who is told of fits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,10 @@ pub(crate) struct Session {
     models: ModelCache,
     pools: Mutex<HashMap<usize, Arc<rayon::ThreadPool>>>,
     observer: Mutex<Arc<dyn Observer>>,
+    /// Notices that are told only once.
+    told: Mutex<HashSet<String>>,
+    /// Catalog and schema of those that were made because a table of theirs was.
+    implied: Mutex<HashSet<(String, String)>>,
 }
 
 impl fmt::Debug for Session {
@@ -56,6 +60,8 @@ impl Session {
             models: ModelCache::default(),
             pools: Mutex::default(),
             observer: Mutex::new(Arc::new(Silent)),
+            told: Mutex::default(),
+            implied: Mutex::default(),
         }
     }
 
@@ -148,6 +154,29 @@ impl Session {
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&lock(&self.observer))
+    }
+
+    /// Tells a notice, unless it was told before.
+    pub(crate) fn notice_once(&self, notice: &str) {
+        if lock(&self.told).insert(notice.to_string()) {
+            self.observer().notice(notice);
+        }
+    }
+
+    /// Says that a schema is only there because a table was made in it, or that it was made for itself.
+    pub(crate) fn set_implied(&self, catalog: &str, schema: &str, implied: bool) {
+        let place = (catalog.to_string(), schema.to_string());
+        let mut places = lock(&self.implied);
+        if implied {
+            places.insert(place);
+        } else {
+            places.remove(&place);
+        }
+    }
+
+    /// Whether a schema is only there because a table was made in it.
+    pub(crate) fn is_implied(&self, catalog: &str, schema: &str) -> bool {
+        lock(&self.implied).contains(&(catalog.to_string(), schema.to_string()))
     }
 
     pub(crate) fn set_observer(&self, observer: Arc<dyn Observer>) {

@@ -22,11 +22,13 @@ pub(crate) fn placed(error: DataFusionError, sql: &Sql, text: &str) -> DataFusio
     };
     match error {
         DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span {
-            Some(span) if span.start.line > 0 => there(
-                &inner.strip_backtrace(),
-                span.start.line as usize,
-                span.start.column as usize,
-            ),
+            Some(span) if span.start.line > 0 => {
+                let message = match inner.find_root() {
+                    DataFusionError::Plan(sentence) => sentence.clone(),
+                    other => other.strip_backtrace(),
+                };
+                there(&message, span.start.line as usize, span.start.column as usize)
+            }
             _ => placed(*inner, sql, text),
         },
         DataFusionError::SQL(parser, backtrace) => {

@@ -3,9 +3,11 @@
 mod arguments;
 mod array_queries;
 mod catalog;
+mod definitions;
 pub mod dialect;
 mod elements;
 mod faults;
+mod fields;
 pub(crate) mod functions;
 mod google;
 pub mod help;
@@ -13,9 +15,13 @@ mod joined;
 mod names;
 mod relation;
 mod run;
+mod sample;
 mod select;
 mod statement;
+mod structs;
+mod tables;
 mod transform;
+mod unnamed;
 
 #[cfg(feature = "shell")]
 pub(crate) use self::faults::pointed;

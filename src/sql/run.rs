@@ -14,15 +14,21 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::array_queries::ElementQueries;
+use super::definitions::{Definitions, make_places};
 use super::dialect::is_model_type;
 use super::faults::{placed, pointed, shown};
+use super::fields::expand_structs;
 use super::help::{Form, Topic};
 use super::names::{Aliases, Names};
+use super::sample::Samples;
 use super::select::{Namer, visit};
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Sql, Statement, SyntaxError, Variables,
     parse_after,
 };
+use super::structs::FieldNames;
+use super::tables::Tables;
+use super::unnamed::name_columns;
 use crate::error::{Error, Result, list};
 use crate::models::MODELS;
 use crate::session::Session;
@@ -176,6 +182,8 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
         return state.statement_to_plan(statement).await;
     }
     let mut statement = state.sql_to_statement(sql, &Dialect::Generic)?;
+    let tables = Tables::of(ctx, &statement).await;
+    tables.apply(&mut statement);
     let mut names = Names::of(ctx, &statement).await;
     let aliases = Aliases::of(&statement);
     loop {
@@ -188,23 +196,41 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusion
                 .with_recursion_limit(parsing.recursion_limit.get())
                 .build()?;
             statement = parser.parse_statement()?;
+            tables.apply(&mut statement);
         }
         let mut written = statement.clone();
-        let mut elements = ElementQueries::new(&names, &mut written);
-        visit(&mut written, &mut elements);
-        visit(&mut written, &mut Namer::new(&names));
+        expand_structs(&state, &mut written, &|probe| drop(respell(probe, &names))).await;
+        let definitions = respell(&mut written, &names)?;
         // A name that was looked for in vain may be one that only planning makes.
         match state.statement_to_plan(written).await {
             Err(error) if names.learn(&error) => {}
-            Ok(plan) => {
+            Err(error) => return Err(tables.explain(error)),
+            Ok(mut plan) => {
+                definitions.tell(ctx);
+                make_places(ctx, &mut plan)?;
                 return match aliases {
                     Some(aliases) => aliases.restore(plan),
                     None => Ok(plan),
                 };
             }
-            Err(error) => return Err(error),
         }
     }
+}
+
+/// Writes a statement of GoogleSQL, as it was parsed, as DataFusion has it; what is to be told of that.
+fn respell(statement: &mut datafusion::sql::parser::Statement, names: &Names) -> Result<Definitions> {
+    let (mut definitions, mut samples) = (Definitions::default(), Samples::default());
+    visit(statement, &mut definitions);
+    visit(statement, &mut samples);
+    if let Some(fault) = samples.fault {
+        return Err(fault);
+    }
+    visit(statement, &mut FieldNames);
+    let mut elements = ElementQueries::new(names, statement);
+    visit(statement, &mut elements);
+    visit(statement, &mut Namer::new(names));
+    name_columns(statement);
+    Ok(definitions)
 }
 
 /// Runs a statement of `text`; a query is only planned.

@@ -219,6 +219,13 @@ pub(crate) fn folded(ident: &Ident) -> String {
     }
 }
 
+/// What columns are qualified by that come from the relations of a SELECT.
+pub(crate) fn relation_names(select: &Select) -> Vec<String> {
+    let joined = select.from.iter().flat_map(|t| t.joins.iter().map(|j| &j.relation));
+    let first = select.from.iter().map(|t| &t.relation);
+    first.chain(joined).filter_map(relation_name).collect()
+}
+
 /// What columns are qualified by that come from a relation.
 pub(crate) fn relation_name(factor: &TableFactor) -> Option<String> {
     let last = |name: &ObjectName| name.0.last().and_then(|part| part.as_ident()).map(folded);

@@ -361,3 +361,76 @@ async fn the_loss_of_held_out_rows_is_told() {
     let told = run(&ctx, &script).await.unwrap();
     assert!(told.contains("| true |"), "{told}");
 }
+
+/// A tutorial's script as it stands: a public table, a dataset that nothing made, and what comes out of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_tutorial_need_neither_project_nor_dataset() {
+    let ctx = context("bigquery");
+    let script = format!(
+        "{PENGUINS}
+         CREATE OR REPLACE MODEL `bqml_tutorial.penguins_model` OPTIONS (model_type = 'linear_reg', input_label_cols = ['body_mass_g'])
+         AS SELECT species, flipper_length_mm / 10, flipper_length_mm * id, body_mass_g FROM `bigquery-public-data.ml_datasets.penguins` WHERE body_mass_g IS NOT NULL;
+         CREATE OR REPLACE TABLE `my-project.bqml_tutorial.scored` PARTITION BY species OPTIONS (description = \"scores\") AS
+         SELECT species, AVG(predicted_body_mass_g) FROM ML.PREDICT(MODEL `bqml_tutorial.penguins_model`,
+           (SELECT *, flipper_length_mm / 10 AS f0_, flipper_length_mm * id AS f1_ FROM `bigquery-public-data.ml_datasets.PENGUINS`)) GROUP BY species;
+         CREATE VIEW bqml_tutorial.best AS SELECT STRUCT(species, f0_) AS s FROM `my-project.bqml_tutorial.scored`;
+         SELECT s.* EXCEPT (f0_), COUNT(*) FROM bqml_tutorial.best GROUP BY 1 ORDER BY species"
+    );
+    let told = run(&ctx, &script).await.unwrap();
+    for part in ["| species | f0_ |", "| Adelie  | 1   |", "| Gentoo  | 1   |"] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let told = run(
+        &ctx,
+        "SELECT processed_input FROM ML.WEIGHTS(MODEL bqml_tutorial.penguins_model) ORDER BY processed_input",
+    )
+    .await
+    .unwrap();
+    assert!(told.contains("| f0_ ") && told.contains("| f1_ "), "{told}");
+    let told = run(
+        &ctx,
+        "SELECT accuracy FROM ML.EVALUATE(MODEL bqml_tutorial.nothing, TABLE `a.b.penguins`)",
+    )
+    .await
+    .unwrap_err();
+    assert!(told.contains("bqml_tutorial.nothing"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_and_structs_in_the_spelling_of_bigquery() {
+    let ctx = context("bigquery");
+    let cases = [
+        (
+            "WITH t AS (SELECT x FROM UNNEST(GENERATE_ARRAY(1, 10000)) AS x) SELECT COUNT(*) BETWEEN 300 AND 700 FROM t TABLESAMPLE SYSTEM (5 PERCENT)",
+            "| true |",
+        ),
+        (
+            "SELECT ARRAY_AGG(STRUCT(k, v))[OFFSET(0)].v FROM (SELECT 'a' AS k, 3 AS v)",
+            "| 3 |",
+        ),
+        (
+            "SELECT ARRAY<STRUCT<x INT64, y STRING>>[(1, 'a'), (2, 'b')][OFFSET(1)].y",
+            "| b |",
+        ),
+        (
+            "SELECT [STRUCT(1 AS x, 'a' AS y), STRUCT(2, 'b')][OFFSET(1)].y",
+            "| b |",
+        ),
+        ("SELECT STRUCT<a INT64, b STRING>(1, 'z').b", "| z |"),
+        (
+            "WITH ga AS (SELECT STRUCT(3 AS visits, 4 AS hits) AS totals, 'u' AS id) SELECT id, totals.* EXCEPT (visits), totals.hits + 1 FROM ga",
+            "| id | hits | f0_ |",
+        ),
+    ];
+    for (script, expected) in cases {
+        let told = run(&ctx, script).await.map_err(|e| format!("{script}: {e}")).unwrap();
+        assert!(told.contains(expected), "{script}: {told}");
+    }
+    let error = run(&ctx, "SELECT 1; BEGIN TRANSACTION; SELECT 2").await.unwrap_err();
+    assert!(
+        error.contains(
+            "each statement is done at once\nSELECT 1; BEGIN TRANSACTION; SELECT 2\n          ^^^^^^^^^^^^^^^^^"
+        ),
+        "{error}"
+    );
+}

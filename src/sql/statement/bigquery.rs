@@ -72,6 +72,9 @@ impl Rewriter<'_> {
             return self.safe_call(i, next, end);
         }
         if t.is_word(i, "ARRAY") && t.is_symbol(next, "<") {
+            if let Some(after) = self.typed_structs(i, end)? {
+                return Ok(Some(after));
+            }
             // DataFusion writes the list without its type.
             return Ok(t.after_types(i, end).filter(|open| t.is_symbol(*open, "[")));
         }

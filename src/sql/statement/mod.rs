@@ -12,7 +12,8 @@
 //! | `literal`, `path` | strings, identifiers and names of models |
 //! | `parser`, `options`, `model` | the model statements |
 //! | `rewrite` | the forms with MODEL and TABLE, in any statement |
-//! | `bigquery`, `calls`, `quotient`, `unnest`, `script` | GoogleSQL's spelling, its functions, division, arrays in FROM, and its variables |
+//! | `bigquery`, `calls`, `quotient`, `unnest`, `typed`, `script` | GoogleSQL's spelling, its functions, division, arrays in FROM, arrays of typed structs, and its variables |
+//! | `refused` | what of GoogleSQL is not taken, and what to write instead |
 
 mod bigquery;
 mod calls;
@@ -23,12 +24,14 @@ mod options;
 mod parser;
 mod path;
 mod quotient;
+mod refused;
 mod rewrite;
 mod script;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod typed;
 mod unnest;
 
 pub use model::{AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ShowModels};
@@ -92,6 +95,7 @@ pub(crate) fn parse_after(
         }
         if bigquery {
             tokens.check_closed(&range)?;
+            refused::check(&tokens, &range)?;
             if variables.take(&tokens, &range)? {
                 continue;
             }
