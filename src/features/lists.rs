@@ -122,14 +122,10 @@ impl Elements {
 
     /// From where to where the elements of rows are.
     fn span(&self, rows: Range<usize>) -> Range<usize> {
-        let mut span = usize::MAX..0;
-        for row in rows {
-            let of_row = self.row(row);
-            if !of_row.is_empty() {
-                span = span.start.min(of_row.start)..span.end.max(of_row.end);
-            }
-        }
-        if span.start == usize::MAX { 0..0 } else { span }
+        let filled = rows.map(|row| self.row(row)).filter(|range| !range.is_empty());
+        filled
+            .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+            .unwrap_or(0..0)
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn expand_structs(
         visit(statement, &mut stars);
         let mut expanded = BTreeMap::new();
         for (place, star) in stars.found.into_iter().enumerate() {
-            let mut probe = Statement::Statement(Box::new(SqlStatement::Query(star)));
+            let mut probe = Statement::Statement(Box::new(SqlStatement::Query(Box::new(star))));
             respell(&mut probe);
             let Ok(plan) = state.statement_to_plan(probe).await else {
                 continue;
@@ -64,7 +64,7 @@ struct Scope {
 struct Stars {
     scopes: Vec<Scope>,
     /// A query for each, that gives the struct alone.
-    found: Vec<Box<Query>>,
+    found: Vec<Query>,
     /// The fields of those that are structs, by their place in the order of the visit.
     expanded: BTreeMap<usize, Vec<String>>,
     seen: usize,
@@ -118,7 +118,7 @@ impl VisitorMut for Stars {
 
 impl Stars {
     /// `WITH … SELECT struct FROM …`.
-    fn alone(&self, select: &Select, of: Expr) -> Option<Box<Query>> {
+    fn alone(&self, select: &Select, of: Expr) -> Option<Query> {
         let mut query = Parser::new(&GenericDialect {})
             .try_with_sql("SELECT 1")
             .and_then(|mut p| p.parse_query())
@@ -135,7 +135,7 @@ impl Stars {
             recursive: false,
             cte_tables,
         });
-        Some(query)
+        Some(*query)
     }
 }
 

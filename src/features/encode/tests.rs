@@ -373,7 +373,10 @@ fn single_indices_are_categories() {
     assert_eq!(encoder.encode::<f64>(&[other]).unwrap().codes, [2, 2, 2, 0]);
     let several = of(&[&[(0, 1.0), (7, 1.0)]]);
     assert_eq!(
-        encoder.encode::<f64>(&[several.clone()]).unwrap_err().to_string(),
+        encoder
+            .encode::<f64>(std::slice::from_ref(&several))
+            .unwrap_err()
+            .to_string(),
         "an array of column 'x' has 2 elements, and each had one in training; encode it as there, with ML.ONE_HOT_ENCODER"
     );
     let mixed = of(&[&[(7, 2.0), (7, 1.0)], &[(0, 1.0)]]);

@@ -1,8 +1,11 @@
 //! Functions of bytes: hashes, and bytes as texts.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, StringArray};
 use datafusion::common::Result as DataFusionResult;
 use md5::{Digest, Md5};
+use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::function::{BASE, Call, Kind, Spec, returns_bytes};
@@ -64,7 +67,7 @@ pub(super) const ALL: &[Spec] = &[
         syntax: "SHA1(text)",
         summary: "The SHA-1 hash of a text or of bytes: 20 bytes.",
         example: "SELECT TO_HEX(SHA1('Hello World'))",
-        eval: |call| hash(call, sha1),
+        eval: |call| hash(call, |bytes| <Sha1 as sha1::Digest>::digest(bytes).to_vec()),
         ..HASH
     },
     Spec {
@@ -86,7 +89,7 @@ pub(super) const ALL: &[Spec] = &[
         takes: &[Kind::Bytes],
         eval: |call| {
             let bytes = call.arrays[0].as_binary::<i32>();
-            call.map::<_, StringArray>(|row| Ok(Some(base64(bytes.value(row)))))
+            call.map::<_, StringArray>(|row| Ok(Some(BASE64.encode(bytes.value(row)))))
         },
         ..BASE
     },
@@ -97,7 +100,7 @@ pub(super) const ALL: &[Spec] = &[
         summary: "The bytes that a text in base64 writes; an error for another text.",
         example: "SELECT TO_HEX(FROM_BASE64('/+A='))",
         takes: &[Kind::Text],
-        eval: |call| read(call, of_base64, "base64"),
+        eval: |call| read(call, |text| BASE64.decode(text).ok(), "base64"),
         ..HASH
     },
 ];
@@ -123,84 +126,4 @@ fn of_hex(text: &str) -> Option<Vec<u8>> {
     let first = digits.first().copied().filter(|_| odd == 1);
     let bytes = pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit));
     first.into_iter().chain(bytes).map(|b| u8::try_from(b).ok()).collect()
-}
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |i: usize| three.get(i).copied().map_or(0, u32::from);
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let place = usize::try_from(bits >> (18 - 6 * i) & 63).unwrap_or(0);
-            out.push(if i <= three.len() {
-                char::from(ALPHABET[place])
-            } else {
-                '='
-            });
-        }
-    }
-    out
-}
-
-fn of_base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let padding = text.len() - digits.len();
-    if text.len() % 4 != 0 || padding > 2 {
-        return None;
-    }
-    let mut out = vec![];
-    for four in digits.as_bytes().chunks(4) {
-        let mut bits = 0u32;
-        for i in 0..4 {
-            let value = match four.get(i) {
-                Some(digit) => u32::try_from(ALPHABET.iter().position(|a| a == digit)?).ok()?,
-                None => 0,
-            };
-            bits = bits << 6 | value;
-        }
-        out.extend(bits.to_be_bytes().iter().skip(1).take(four.len() - 1));
-    }
-    Some(out)
-}
-
-/// SHA-1, as FIPS 180 has it.
-fn sha1(bytes: &[u8]) -> Vec<u8> {
-    let mut message = bytes.to_vec();
-    message.push(0x80);
-    while message.len() % 64 != 56 {
-        message.push(0);
-    }
-    message.extend((bytes.len() as u64).wrapping_mul(8).to_be_bytes());
-    let mut state: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
-    for block in message.chunks_exact(64) {
-        let mut words = [0u32; 80];
-        for (word, four) in words.iter_mut().zip(block.chunks_exact(4)) {
-            *word = four.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
-        }
-        for i in 16..80 {
-            words[i] = (words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16]).rotate_left(1);
-        }
-        let [mut a, mut b, mut c, mut d, mut e] = state;
-        for (i, word) in words.iter().enumerate() {
-            let (f, k) = match i / 20 {
-                0 => (b & c | !b & d, 0x5A82_7999),
-                1 => (b ^ c ^ d, 0x6ED9_EBA1),
-                2 => (b & c | b & d | c & d, 0x8F1B_BCDC),
-                _ => (b ^ c ^ d, 0xCA62_C1D6u32),
-            };
-            let next = a
-                .rotate_left(5)
-                .wrapping_add(f)
-                .wrapping_add(e)
-                .wrapping_add(k)
-                .wrapping_add(*word);
-            (a, b, c, d, e) = (next, a, b.rotate_left(30), c, d);
-        }
-        for (old, new) in state.iter_mut().zip([a, b, c, d, e]) {
-            *old = old.wrapping_add(new);
-        }
-    }
-    state.iter().flat_map(|word| word.to_be_bytes()).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array, make_comparator,
 };
-use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
@@ -272,7 +272,7 @@ fn with_offset(call: &Call<'_>) -> DataFusionResult<ArrayRef> {
         Arc::new(Field::new_list_field(structs.data_type().clone(), true)),
         lists.offsets().clone(),
         Arc::new(structs),
-        lists.nulls().cloned().map(NullBuffer::from),
+        lists.nulls().cloned(),
     )?))
 }
 
