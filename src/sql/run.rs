@@ -117,7 +117,6 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "calculate_p_values",
         "ML.ADVANCED_WEIGHTS has them of every fit without a penalty",
     ),
-    ("enable_global_explain", "ML.GLOBAL_EXPLAIN always works"),
 ];
 
 /// The statements of a text, run one after another: the result of each, when it is asked for. Takes all of DataFusion's SQL,
