@@ -31,15 +31,20 @@ pub(crate) async fn expand_structs(
         let mut stars = Stars::default();
         visit(statement, &mut stars);
         let mut expanded = BTreeMap::new();
-        for (place, star) in stars.found.into_iter().enumerate() {
+        for (place, (star, is_element)) in stars.found.into_iter().enumerate() {
             let mut probe = Statement::Statement(Box::new(SqlStatement::Query(Box::new(star))));
             respell(&mut probe);
-            let Ok(plan) = state.statement_to_plan(probe).await else {
-                continue;
-            };
-            if let Some(DataType::Struct(fields)) = plan.schema().fields().first().map(|f| f.data_type()) {
-                let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
-                expanded.insert(place, names);
+            let planned = state.statement_to_plan(probe).await.ok();
+            let first = planned.and_then(|p| p.schema().fields().first().cloned());
+            match first.as_ref().map(|f| f.data_type()) {
+                Some(DataType::Struct(fields)) => {
+                    expanded.insert(place, fields.iter().map(|f| f.name().clone()).collect());
+                }
+                // An element of an array of no structs is a column itself.
+                _ if is_element => {
+                    expanded.insert(place, vec![]);
+                }
+                _ => {}
             }
         }
         if expanded.is_empty() {
@@ -63,8 +68,8 @@ struct Scope {
 #[derive(Default)]
 struct Stars {
     scopes: Vec<Scope>,
-    /// A query for each, that gives the struct alone.
-    found: Vec<Query>,
+    /// A query for each, that gives the struct alone, and whether it is an element that has no name of its own.
+    found: Vec<(Query, bool)>,
     /// The fields of those that are structs, by their place in the order of the visit.
     expanded: BTreeMap<usize, Vec<String>>,
     seen: usize,
@@ -103,9 +108,12 @@ impl VisitorMut for Stars {
                 continue;
             };
             match self.expanded.get(&self.seen) {
+                Some(fields) if fields.is_empty() => items.push(SelectItem::UnnamedExpr(of)),
                 Some(fields) => items.extend(columns(&of, fields, options)),
                 None => {
-                    self.found.extend(self.alone(select, of));
+                    let is_element = is_element(&of);
+                    self.found
+                        .extend(self.alone(select, of).map(|query| (query, is_element)));
                     items.push(item);
                 }
             }
@@ -137,6 +145,15 @@ impl Stars {
         });
         Some(*query)
     }
+}
+
+/// Whether this is what an element of an array is called that has no name of its own.
+fn is_element(of: &Expr) -> bool {
+    let Expr::Identifier(ident) = of else {
+        return false;
+    };
+    let number = ident.value.strip_prefix("element");
+    number.is_some_and(|n| n.is_empty() || n.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok()))
 }
 
 /// What stands before the star, if it is not one of the tables.

@@ -434,3 +434,58 @@ async fn samples_and_structs_in_the_spelling_of_bigquery() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn elements_of_arrays_give_their_fields() {
+    let ctx = context("bigquery");
+    let table = "CREATE TABLE t AS SELECT 'a' AS k, 7 AS n, [STRUCT('x' AS label, 0.25 AS prob), STRUCT('y' AS label, 0.75 AS prob)] AS arr, [1, 2] AS numbers;";
+    run(&ctx, table).await.unwrap();
+    for (script, expected) in [
+        // Without a name their fields are columns.
+        (
+            "SELECT k, label, prob FROM t, UNNEST(arr) WHERE prob > 0.5",
+            "| a | y     | 0.75 |",
+        ),
+        ("SELECT COUNT(*) AS c FROM t CROSS JOIN UNNEST(numbers)", "| 2 |"),
+        (
+            "SELECT K, Label FROM T, UNNEST(ARR) ORDER BY Prob LIMIT 1",
+            "| a | x     |",
+        ),
+        (
+            "SELECT * EXCEPT (arr, numbers, n) FROM t, UNNEST(arr) ORDER BY prob LIMIT 1",
+            "| a | x     | 0.25 |",
+        ),
+        // A name that is the column's hides the column.
+        (
+            "SELECT k, arr.label FROM t, UNNEST(arr) AS arr WHERE arr.prob < 0.5",
+            "| a | x     |",
+        ),
+        (
+            "SELECT t.k, arr.label FROM t, UNNEST(t.arr) AS arr WHERE arr.prob < 0.5",
+            "| a | x     |",
+        ),
+        (
+            "SELECT p.* FROM t, UNNEST(arr) AS p WHERE p.prob < 0.5",
+            "| x     | 0.25 |",
+        ),
+        // An array that a query gives.
+        (
+            "SELECT label, prob FROM UNNEST((SELECT arr FROM t WHERE n = 7)) WHERE prob > 0.5",
+            "| y     | 0.75 |",
+        ),
+        (
+            "SELECT p.label FROM UNNEST((SELECT arr FROM t)) AS p ORDER BY p.prob DESC LIMIT 1",
+            "| y     |",
+        ),
+        // A variable of an element's name is hidden by it.
+        (
+            "DECLARE x INT64 DEFAULT 9; SELECT SUM(x) AS s FROM t, UNNEST(numbers) AS x",
+            "| 3 |",
+        ),
+    ] {
+        match run(&ctx, script).await {
+            Ok(told) => assert!(told.contains(expected), "{script}: {told}"),
+            Err(error) => panic!("{script}: {error}"),
+        }
+    }
+}

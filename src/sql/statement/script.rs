@@ -131,7 +131,7 @@ impl Variables {
             return None;
         }
         let variable = self.declared.get(&tokens.of(i).to_lowercase())?;
-        stands_for_value(tokens, i).then(|| variable.sql())
+        (stands_for_value(tokens, i) && !is_element(tokens, i)).then(|| variable.sql())
     }
 }
 
@@ -159,6 +159,27 @@ fn is_literal_of(value: &str, sql_type: &str) -> bool {
         "BOOLEAN" => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
         _ => false,
     }
+}
+
+/// Whether the statement of the word at `i` calls the elements of an array so, which hides a variable of that name.
+fn is_element(tokens: &Tokens<'_>, i: usize) -> bool {
+    let statement = tokens.statements.iter().find(|range| range.contains(&i));
+    let Some(statement) = statement.cloned() else {
+        return false;
+    };
+    let end = statement.end;
+    statement.into_iter().filter(|w| tokens.is_word(*w, "UNNEST")).any(|w| {
+        let Some(close) = tokens.partner(tokens.skip(w + 1, end)) else {
+            return false;
+        };
+        let next = tokens.skip(close + 1, end);
+        let name = if tokens.is_word(next, "AS") {
+            tokens.skip(next + 1, end)
+        } else {
+            next
+        };
+        name < end && tokens.of(name).eq_ignore_ascii_case(tokens.of(i))
+    })
 }
 
 /// Whether the word at `i` can be a value, and is no alias, field, table, function or name of an argument.

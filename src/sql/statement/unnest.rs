@@ -119,14 +119,17 @@ impl Rewriter<'_> {
         if !clause.is_some_and(|w| t.is_any_word(w, &["FROM", "JOIN"])) {
             return Ok(None);
         }
-        let Some(unnest) = self
-            .unnest_at(open, end)
-            .filter(|u| u.name.or(u.offset.map(|_| 0)).is_some())
-        else {
+        let Some(unnest) = self.unnest_at(open, end) else {
             return Ok(None);
         };
         let close = unnest.array.end;
         let at = t.span(close).start;
+        if let Some(query) = self.query_in(&unnest) {
+            return self.unnest_query(&unnest, query, at).map(Some);
+        }
+        if unnest.name.or(unnest.offset.map(|_| 0)).is_none() {
+            return Ok(None);
+        }
         self.out.put("UNNEST(", t.span(open).start);
         self.range(unnest.array.clone())?;
         if unnest.offset.is_some() {
@@ -145,6 +148,48 @@ impl Rewriter<'_> {
         }
         self.out.put(")", at);
         Ok(Some(unnest.end))
+    }
+
+    /// The query whose one value is the array, in its brackets.
+    fn query_in(&self, unnest: &Unnest) -> Option<Range<usize>> {
+        let t = self.tokens;
+        let array = t.trim(unnest.array.clone());
+        let whole = t.is_symbol(array.start, "(") && t.partner(array.start) == Some(array.end.checked_sub(1)?);
+        let is_query = t.is_any_word(t.skip(array.start + 1, array.end), &["SELECT", "WITH"]);
+        (whole && is_query && unnest.offset.is_none()).then_some(array)
+    }
+
+    /// `UNNEST((SELECT …))`: the elements of the array that a query gives, by their name or, without one, structs by their fields.
+    fn unnest_query(&mut self, unnest: &Unnest, query: Range<usize>, at: usize) -> Result<usize, SyntaxError> {
+        let element = unnest.name.is_none();
+        self.out
+            .put(if element { "(SELECT \"element\".* FROM " } else { "" }, at);
+        self.out.put("(SELECT unnest(\"array\") AS ", at);
+        self.element_name(unnest, 0)?;
+        self.out.put(" FROM ", at);
+        self.range(query)?;
+        self.out.put(" AS \"arrays\"(\"array\")) AS \"elements\"", at);
+        if element {
+            self.out.put(") AS \"elements\"", at);
+        }
+        Ok(unnest.end)
+    }
+
+    /// Whether an element is called as the column of `table` that its array is, which it hides then.
+    fn hides(&self, unnest: &Unnest, table: Option<&str>) -> bool {
+        let t = self.tokens;
+        let plain = |i: usize| t.of(i).trim_matches(['`', '"']).to_lowercase();
+        let array = t.trim(unnest.array.clone());
+        let names: Vec<String> = array.clone().filter(|i| !t.is_symbol(*i, ".")).map(plain).collect();
+        let is_path = array
+            .clone()
+            .all(|i| t.is_symbol(i, ".") || matches!(t.kind(i), Some(Kind::Word | Kind::Quoted)));
+        let of_table = match names.as_slice() {
+            [_] => true,
+            [first, _] => table.is_some_and(|table| table.trim_matches(['`', '"']).eq_ignore_ascii_case(first)),
+            _ => false,
+        };
+        is_path && of_table && unnest.name.map(plain) == names.last().cloned()
     }
 
     /// The name of an element: what was written, or one of its own.
@@ -274,8 +319,27 @@ impl Rewriter<'_> {
         }
         let at = t.span(start).start;
         self.plain(i..start);
+        let table = match (alias, &path) {
+            (Some(name), _) => Some(t.of(name).to_string()),
+            (None, Some((path, _))) => Some(path.last_sql().to_string()),
+            (None, None) => None,
+        };
         for (number, unnest) in found.iter().enumerate().rev() {
-            self.out.put("(SELECT *, unnest(", at);
+            if unnest.name.is_none() {
+                // The fields of an element without a name are columns.
+                self.out.put("(SELECT * EXCEPT (", at);
+                self.element_name(unnest, number)?;
+                self.out.put("), ", at);
+                self.element_name(unnest, number)?;
+                self.out.put(".* FROM ", at);
+            }
+            if self.hides(unnest, table.as_deref()) {
+                self.out.put("(SELECT * EXCEPT (", at);
+                self.element_name(unnest, number)?;
+                self.out.put("), unnest(", at);
+            } else {
+                self.out.put("(SELECT *, unnest(", at);
+            }
             self.elements(unnest, false, at)?;
             self.out.put(") AS ", at);
             self.element_name(unnest, number)?;
@@ -291,7 +355,9 @@ impl Rewriter<'_> {
             (Some((path, _)), None) => self.out.put(&path.sql(), at),
             _ => self.range(start..next)?,
         }
-        for closing in std::iter::once(" AS ").chain(found.iter().map(|_| ") AS ")) {
+        let unnamed = found.iter().filter(|u| u.name.is_none()).count();
+        let levels = found.len() + unnamed;
+        for closing in std::iter::once(" AS ").chain(std::iter::repeat_n(") AS ", levels)) {
             self.out.put(closing, at);
             match (alias, &path) {
                 (Some(name), _) => self.range(name..name + 1)?,

@@ -321,7 +321,8 @@ fn places_of_elements() {
         ),
         (
             "SELECT x FROM t, UNNEST(a) AS x WITH OFFSET p, UNNEST(b)",
-            "SELECT x FROM (SELECT *, unnest(b) AS \"element_2\" FROM (SELECT *, unnest(a) AS x, unnest(range(0, google_array_length(a))) AS p FROM t AS t) AS t) AS t",
+            "SELECT x FROM (SELECT * EXCEPT (\"element_2\"), \"element_2\".* FROM (SELECT *, unnest(b) AS \"element_2\" FROM \
+             (SELECT *, unnest(a) AS x, unnest(range(0, google_array_length(a))) AS p FROM t AS t) AS t) AS t) AS t",
         ),
         (
             "SELECT a[1], f(x)[n], [1, 2], t.b[0].c",
