@@ -1,27 +1,17 @@
 //! The SQL surface: names, the relation planner, functions, tables. Knows plans, and no algorithm.
 
 mod arguments;
-mod array_queries;
 mod catalog;
-mod definitions;
 pub mod dialect;
-mod elements;
 mod faults;
-mod fields;
 pub(crate) mod functions;
 mod google;
 pub mod help;
-mod joined;
-mod names;
 mod relation;
+mod respell;
 mod run;
-mod sample;
-mod select;
 mod statement;
-mod structs;
-mod tables;
 mod transform;
-mod unnamed;
 
 #[cfg(feature = "shell")]
 pub(crate) use self::faults::pointed;

@@ -8,27 +8,16 @@ use datafusion::common::config::Dialect;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
-use datafusion::sql::parser::DFParserBuilder;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::array_queries::ElementQueries;
-use super::definitions::{Definitions, make_places};
 use super::dialect::is_model_type;
 use super::faults::{placed, pointed, shown};
-use super::fields::expand_structs;
 use super::help::{Form, Topic};
-use super::names::{Aliases, Names};
-use super::sample::Samples;
-use super::select::{Namer, visit};
+use super::respell;
 use super::statement::{
     AlterModel, CreateModel, DescribeModel, DropModel, ExportModel, ModelRef, Sql, Statement, SyntaxError, Variables,
     parse_after,
 };
-use super::structs::FieldNames;
-use super::tables::Tables;
-use super::unnamed::name_columns;
 use crate::error::{Error, Result, list};
 use crate::models::MODELS;
 use crate::session::Session;
@@ -164,72 +153,15 @@ pub(crate) async fn plan_sql(ctx: &SessionContext, sql: &Sql, text: &str) -> Res
     plan(ctx, &sql.text).await.map_err(|e| placed(e, sql, text))
 }
 
-/// The plan of SQL as [`parse_after`] writes it: in the generic dialect where the session's is BigQuery's, with columns found in any
-/// case; else as the session has it.
+/// The plan of SQL as [`parse_after`] writes it: in the generic dialect where the session's is BigQuery's, else as the session has it.
 async fn plan(ctx: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
-    let mut state = ctx.state();
-    if state.config_options().sql_parser.dialect == Dialect::BigQuery {
-        // There NULL is less than every value, which is DataFusion's choice only where it is told so.
-        let ordering = &mut state.config_mut().options_mut().sql_parser.default_null_ordering;
-        if ordering == "nulls_max" {
-            *ordering = "nulls_min".into();
-        }
+    let state = ctx.state();
+    let dialect = state.config_options().sql_parser.dialect;
+    if dialect == Dialect::BigQuery {
+        return respell::plan(ctx, state, sql).await;
     }
-    let parsing = &state.config_options().sql_parser;
-    if parsing.dialect != Dialect::BigQuery {
-        let statement = state.sql_to_statement(sql, &parsing.dialect)?;
-        return state.statement_to_plan(statement).await;
-    }
-    let mut statement = state.sql_to_statement(sql, &Dialect::Generic)?;
-    let tables = Tables::of(ctx, &statement).await;
-    tables.apply(&mut statement);
-    let mut names = Names::of(ctx, &statement).await;
-    let aliases = Aliases::of(&statement);
-    loop {
-        let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
-            .tokenize_with_location()
-            .map_err(|e| DataFusionError::SQL(Box::new(e.into()), None))?;
-        if names.respell(&mut tokens) {
-            let mut parser = DFParserBuilder::new(tokens)
-                .with_dialect(&GenericDialect {})
-                .with_recursion_limit(parsing.recursion_limit.get())
-                .build()?;
-            statement = parser.parse_statement()?;
-            tables.apply(&mut statement);
-        }
-        let mut written = statement.clone();
-        expand_structs(&state, &mut written, &|probe| drop(respell(probe, &names))).await;
-        let definitions = respell(&mut written, &names)?;
-        // A name that was looked for in vain may be one that only planning makes.
-        match state.statement_to_plan(written).await {
-            Err(error) if names.learn(&error) => {}
-            Err(error) => return Err(tables.explain(error)),
-            Ok(mut plan) => {
-                definitions.tell(ctx);
-                make_places(ctx, &mut plan)?;
-                return match aliases {
-                    Some(aliases) => aliases.restore(plan),
-                    None => Ok(plan),
-                };
-            }
-        }
-    }
-}
-
-/// Writes a statement of GoogleSQL, as it was parsed, as DataFusion has it; what is to be told of that.
-fn respell(statement: &mut datafusion::sql::parser::Statement, names: &Names) -> Result<Definitions> {
-    let (mut definitions, mut samples) = (Definitions::default(), Samples::default());
-    visit(statement, &mut definitions);
-    visit(statement, &mut samples);
-    if let Some(fault) = samples.fault {
-        return Err(fault);
-    }
-    visit(statement, &mut FieldNames);
-    let mut elements = ElementQueries::new(names, statement);
-    visit(statement, &mut elements);
-    visit(statement, &mut Namer::new(names));
-    name_columns(statement);
-    Ok(definitions)
+    let statement = state.sql_to_statement(sql, &dialect)?;
+    state.statement_to_plan(statement).await
 }
 
 /// Runs a statement of `text`; a query is only planned.

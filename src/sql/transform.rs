@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::functions::feature::{is_learned, mark};
-use super::names::Names;
+use super::respell::Names;
 use crate::error::{Error, Result, list};
 use crate::exec::{TransformColumn, settle_with};
 use crate::models::transform::{Transform, TransformItem};

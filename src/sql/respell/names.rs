@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Statement as SqlState
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use super::joined::Columns;
-use super::statement::is_reserved;
+use crate::sql::statement::is_reserved;
 
 /// Words after which tables are named, and words that end that.
 const BEFORE_TABLES: &[&str] = &["FROM", "JOIN", "INTO", "UPDATE", "TABLE", "VIEW"];

@@ -206,7 +206,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::sql::select::visit;
+    use crate::sql::respell::select::visit;
 
     #[test]
     fn types_and_clauses() {

@@ -15,8 +15,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::array_queries::ElementQueries;
-use super::google::over_elements;
 use super::select::folded;
+use crate::sql::google::over_elements;
 
 /// `SELECT item FROM UNNEST(array) AS name WHERE condition ORDER BY keys LIMIT most`.
 pub(super) struct Elements<'a> {
@@ -508,8 +508,8 @@ pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
 mod tests {
     use datafusion::sql::parser::DFParser;
 
-    use crate::sql::array_queries::ElementQueries;
-    use crate::sql::select::visit;
+    use crate::sql::respell::array_queries::ElementQueries;
+    use crate::sql::respell::select::visit;
 
     #[test]
     fn queries_over_elements_are_functions() {

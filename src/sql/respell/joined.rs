@@ -1,7 +1,7 @@
 //! Arrays of a table that are unnested further on in the same FROM, `FROM t JOIN u USING (k), UNNEST(t.arr) AS x`.
 //!
 //! DataFusion takes no column of another table there. So the table itself is written with a row for each element, as
-//! [`super::statement`] does where the array is named right after its table:
+//! [`crate::sql::statement`] does where the array is named right after its table:
 //! `FROM (SELECT *, unnest(t.arr) AS x FROM t) AS t JOIN u USING (k)`. An array of structs written out becomes VALUES, whose
 //! columns are the fields.
 

@@ -110,7 +110,7 @@ mod tests {
     use datafusion::sql::parser::DFParser;
 
     use super::*;
-    use crate::sql::select::visit;
+    use crate::sql::respell::select::visit;
 
     #[test]
     fn samples_are_filters() {

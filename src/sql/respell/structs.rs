@@ -166,7 +166,7 @@ mod tests {
     use datafusion::sql::parser::DFParser;
 
     use super::*;
-    use crate::sql::select::visit;
+    use crate::sql::respell::select::visit;
 
     #[test]
     fn fields_have_names() {
