@@ -3,14 +3,14 @@
 CREATE MODEL in dfml beside DuckDB + pandas + scikit-learn, as whole processes on the same cores, with their peak memory and log loss.
 
     python -m venv venv && venv/bin/pip install numpy==2.4.6 scipy==1.17.1 scikit-learn==1.9.1 duckdb==2.0.0 pandas==3.1.1
-    cargo build --release
-    venv/bin/python benches/train_peers.py --write benches/results/train.md
+    cargo build && venv/bin/python benches/train_peers.py --dfml target/debug/dfml --write benches/results/train.md
+
+The profile for development has the kernels and what reads Parquet optimised fully; a release build (`target/release/dfml`) serves as well.
 """
 
 import argparse
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -120,11 +120,12 @@ def main():
             text, seconds, memory = median(runs)
             without = statistics.median(float(r[0].split()[-1]) for r in runs)
             sides.append((f"DuckDB + scikit-learn, {solver}", seconds, without, memory, float(text.split()[1])))
-        text, seconds, memory = median([run([ARGS.dfml, "-f", str(statement)]) for _ in range(ARGS.repeat)])
-        loss = float(re.findall(r"0\.\d+", text)[-1])
+        text, seconds, memory = median([run([ARGS.dfml, "-q", "--format", "csv", "-f", str(statement)]) for _ in range(ARGS.repeat)])
+        loss = float(text.split()[-1])
         ours = ("dfml, CREATE MODEL", seconds, seconds, memory, loss)
     lines = [
-        f"{ARGS.rows:,} rows × 30 columns from Parquet, {ARGS.threads} cores ({platform.machine()}), {date.today()}, median of {ARGS.repeat} processes",
+        f"{ARGS.rows:,} rows × 30 columns from Parquet, {ARGS.threads} cores ({platform.machine()}), {date.today()}, median of {ARGS.repeat} processes; "
+        f"dfml in the profile {Path(ARGS.dfml).resolve().parent.name}",
         "",
         "| | seconds | without Python's imports | peak memory | log loss |",
         "|---|---|---|---|---|",
